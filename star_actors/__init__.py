@@ -1,0 +1,81 @@
+"""Run a federated STAR analysis in one process: actors, rounds, release, report.
+
+Names are loaded when they are first used, so that `import star_actors` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .errors import (
+        ConfigurationError,
+        DeliveryError,
+        EncodingError,
+        NodeError,
+        NotConvergedError,
+        PrivacyError,
+        StarError,
+    )
+    from .nodes import StarAggregator, StarAnalyzer
+    from .options import Auto, Checks, Dask, History, Privacy, Processes, Serial, Threads
+    from .release.withheld import Withheld
+    from .report import Report, Round
+
+__all__ = [
+    "Auto",
+    "Checks",
+    "ConfigurationError",
+    "Dask",
+    "DeliveryError",
+    "EncodingError",
+    "History",
+    "NodeError",
+    "NotConvergedError",
+    "Privacy",
+    "PrivacyError",
+    "Processes",
+    "Report",
+    "Round",
+    "Serial",
+    "StarAggregator",
+    "StarAnalyzer",
+    "StarError",
+    "Threads",
+    "Withheld",
+    "__version__",
+]
+
+_HOME = {
+    "errors": (
+        "ConfigurationError",
+        "DeliveryError",
+        "EncodingError",
+        "NodeError",
+        "NotConvergedError",
+        "PrivacyError",
+        "StarError",
+    ),
+    "nodes": ("StarAggregator", "StarAnalyzer"),
+    "options": ("Auto", "Checks", "Dask", "History", "Privacy", "Processes", "Serial", "Threads"),
+    "release.withheld": ("Withheld",),
+    "report": ("Report", "Round"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _MODULE_OF[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

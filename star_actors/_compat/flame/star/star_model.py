@@ -1,0 +1,5 @@
+"""Where FLAME keeps `StarModel`."""
+
+from star_actors import StarModel
+
+__all__ = ["StarModel"]
