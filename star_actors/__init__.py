@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .blocking import StarModelTester
     from .errors import (
         ConfigurationError,
         DeliveryError,
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from .options import Auto, Checks, Dask, History, Privacy, Processes, Serial, Threads
     from .release.withheld import Withheld
     from .report import Report, Round
+    from .tagged import load_report
+    from .tester import AsyncStarModelTester
 
 __all__ = [
+    "AsyncStarModelTester",
     "Auto",
     "Checks",
     "ConfigurationError",
@@ -44,12 +48,15 @@ __all__ = [
     "StarAggregator",
     "StarAnalyzer",
     "StarError",
+    "StarModelTester",
     "Threads",
     "Withheld",
     "__version__",
+    "load_report",
 ]
 
 _HOME = {
+    "blocking": ("StarModelTester",),
     "errors": (
         "ConfigurationError",
         "DeliveryError",
@@ -63,6 +70,8 @@ _HOME = {
     "options": ("Auto", "Checks", "Dask", "History", "Privacy", "Processes", "Serial", "Threads"),
     "release.withheld": ("Withheld",),
     "report": ("Report", "Round"),
+    "tagged": ("load_report",),
+    "tester": ("AsyncStarModelTester",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -166,6 +166,7 @@ class Record:
         self._dropped: deque[Summary] = deque()
         self._logs: deque[Log] = deque()
         self._dropped_logs = 0
+        self._logged = 0
         self._seen: set[tuple[str, str | None, str | None, str]] = set()
 
     @property
@@ -187,12 +188,34 @@ class Record:
             self._room -= nbytes + node_seconds.itemsize * len(node_seconds)
             self._make_room()
 
-    def log(self, entry: Log) -> None:
-        """Add a log line; the oldest make room for it."""
+    def log(self, entry: Log, append: bool = False) -> None:
+        """Add a log line, or continue the node's last one of this round; the oldest make room for it."""
         with self._lock:
+            if append:
+                for i in range(len(self._logs) - 1, -1, -1):
+                    last = self._logs[i]
+                    if last.node_id == entry.node_id:
+                        if last.round == entry.round:
+                            self._logs[i] = msgspec.structs.replace(last, message=last.message + entry.message)
+                            self._room -= sys.getsizeof(entry.message)
+                            return
+                        break
             self._logs.append(entry)
+            self._logged += 1
             self._room -= _size(entry)
             self._make_room()
+
+    @property
+    def has_fresh_logs(self) -> bool:
+        """Whether there is a log line that `fresh_logs` has not given yet."""
+        return self._logged > 0
+
+    def fresh_logs(self) -> list[Log]:
+        """The log lines since the last time this was asked."""
+        with self._lock:
+            fresh = min(self._logged, len(self._logs))
+            self._logged = 0
+            return list(self._logs)[len(self._logs) - fresh :] if fresh else []
 
     def warn(self, text: str) -> None:
         """Add a warning, once."""

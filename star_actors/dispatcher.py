@@ -1,0 +1,249 @@
+"""The dispatcher: one supervised task that steps every actor of a process on one event loop.
+
+An actor is a coroutine with a mailbox. It yields what it waits for, a message or a call into user code, and the
+dispatcher steps it again when that is there. A task for each actor would do the same for three times the price.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from time import perf_counter
+from types import CoroutineType, coroutine
+from typing import Any
+
+import anyio
+
+from .engines.lanes import Call, Lane
+
+__all__ = ["Actor", "Dispatcher", "HomeLane", "perform"]
+
+BREATH = 0.005
+"""Seconds that actors may run before the event loop gets a turn."""
+
+
+class Actor:
+    """A coroutine that the dispatcher steps."""
+
+    __slots__ = ("body", "name", "send")
+
+    def __init__(self, name: str, body: Coroutine[Any, Any, None]) -> None:
+        self.name = name
+        self.body = body
+        self.send = body.send
+
+
+@coroutine
+def perform(call: Call) -> Generator[Call, Call, Call]:
+    """Have a call into user code performed, and wait for it; gives the finished call."""
+    return (yield call)
+
+
+class HomeLane(Lane):
+    """The lane on the event loop's own thread; the dispatcher turns it."""
+
+    def __init__(self, work: Callable[[Lane], None], wake: Callable[[], None]) -> None:
+        super().__init__(work)
+        self._wake = wake
+
+    def ring(self) -> None:
+        if self.idle:
+            self._wake()
+
+
+class Dispatcher:
+    """Steps actors, performs calls on the home lane, and takes back what was performed elsewhere.
+
+    Three hooks are set by the engine: `submit` places a call (by default on the home lane), `measured` hears of each
+    call that the home lane has finished, `resting` is called before the dispatcher sleeps and when it wakes.
+    """
+
+    def __init__(self) -> None:
+        self.home = HomeLane(self._work, self._wake)
+        self.submit: Callable[[Call], None] = self.home.calls.append
+        self.measured: Callable[[Call], None] | None = None
+        self.resting: Callable[[bool], None] | None = None
+        self.open_calls = 0
+        self.async_calls = 0
+        self._actors: set[Actor] = set()
+        self._ready: deque[tuple[Actor, Any]] = deque()
+        self._returned: deque[Call] = deque()
+        self._starting: list[Call] = []
+        self._failure: BaseException | None = None
+        self._until = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bell: asyncio.Event | None = None
+
+    def spawn(self, name: str, body: Coroutine[Any, Any, None]) -> Actor:
+        """Add an actor; it is first stepped when the dispatcher runs."""
+        actor = Actor(name, body)
+        self._actors.add(actor)
+        self._ready.append((actor, None))
+        return actor
+
+    def wake(self, actor: Actor) -> None:
+        """Step an actor that waits for its mailbox; on the loop's thread only."""
+        self._ready.append((actor, None))
+        if self.home.idle:
+            self._wake()
+
+    def done(self, call: Call) -> None:
+        """Take back a call that was performed elsewhere; from any thread."""
+        self._returned.append(call)
+        if self.home.idle:
+            self._wake()
+
+    def look_again(self) -> None:
+        """Have `resting` called once more where the dispatcher sleeps; from any thread."""
+        if self.home.idle:
+            self._wake()
+
+    async def run(self) -> None:
+        """Step the actors until the last has returned. The first exception out of one of them ends all."""
+        self._loop = asyncio.get_running_loop()
+        self._bell = asyncio.Event()
+        try:
+            async with anyio.create_task_group() as tasks:
+                while self._actors:
+                    self._turn()
+                    if self._failure is not None:
+                        raise self._failure
+                    for call in self._starting:
+                        tasks.start_soon(self._finish_async, call)
+                    self._starting.clear()
+                    await self._rest()
+        finally:
+            self._hidden(self._close)
+
+    async def _rest(self) -> None:
+        assert self._bell is not None
+        if self._ready or self._returned or self.home.calls or self.home.resumed:
+            await asyncio.sleep(0)
+            return
+        if not self._actors:
+            return
+        # Idle first, then look again: whoever adds work in between sees `idle` and rings.
+        self._bell.clear()
+        self.home.idle = True
+        try:
+            if not (self._returned or self.home.resumed):
+                if self.resting is not None:
+                    self.resting(True)
+                await self._bell.wait()
+        finally:
+            self.home.idle = False
+            if self.resting is not None:
+                self.resting(False)
+
+    def _wake(self) -> None:
+        assert self._loop is not None and self._bell is not None
+        try:
+            self._loop.call_soon_threadsafe(self._bell.set)
+        except RuntimeError:  # the loop is closed: a method that was left behind has returned after all
+            return
+
+    def _turn(self) -> None:
+        self._until = perf_counter() + BREATH
+        self._hidden(self.home.turn)
+
+    def _hidden(self, function: Callable[[], None]) -> None:
+        # User code must not find a running loop, so that `asyncio.run` works inside a method.
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.tasks._leave_task(loop, task)
+        asyncio._set_running_loop(None)
+        try:
+            function()
+        finally:
+            asyncio._set_running_loop(loop)
+            asyncio.tasks._enter_task(loop, task)
+
+    def _work(self, home: Lane) -> None:
+        """What the home lane does: perform calls, and where none is left step whoever is ready."""
+        ready, calls, returned = self._ready, home.calls, self._returned
+        while not home.resumed:
+            try:
+                call = calls.popleft()
+            except IndexError:
+                if returned:
+                    self._take_back(returned.popleft())
+                elif ready:
+                    self._step(*ready.popleft())
+                else:
+                    return
+            else:
+                home.current = call
+                home.started = started = perf_counter()
+                call.perform()
+                home.current = None
+                if home.closed:
+                    return
+                if self.measured is not None:
+                    self.measured(call)
+                self._take_back(call)
+                if started > self._until:
+                    return
+            if self._failure is not None:
+                return
+
+    def _take_back(self, call: Call) -> None:
+        if type(call.value) is CoroutineType:
+            self.async_calls += 1
+            self._starting.append(call)
+        else:
+            self.open_calls -= 1
+            self._step(call.waiter, call)
+
+    def _step(self, actor: Actor, value: Any) -> None:
+        try:
+            request = actor.send(value)
+        except StopIteration:
+            self._actors.discard(actor)
+        except BaseException as error:  # supervision: the first failure ends the run
+            self._actors.discard(actor)
+            if self._failure is None:
+                self._failure = error
+        else:
+            if type(request) is Call:
+                request.waiter = actor
+                self.open_calls += 1
+                self.submit(request)
+            else:
+                request.owner = (self, actor)
+
+    async def _finish_async(self, call: Call) -> None:
+        """Finish a call to an `async def` method, in the node's own context, beside everything else."""
+        assert self._loop is not None
+        body, call.value = call.value, None
+        started = perf_counter()
+        task = self._loop.create_task(_caught(body), context=call.seat.context)
+        try:
+            call.value, call.error = await task
+        except asyncio.CancelledError as error:
+            this = asyncio.current_task()
+            if this is not None and this.cancelling():
+                raise
+            call.error = error
+        call.seconds += perf_counter() - started
+        self.async_calls -= 1
+        self.done(call)
+
+    def _close(self) -> None:
+        self.home.closed = True
+        self.home.close()
+        for actor in self._actors:
+            actor.body.close()
+        for call in self._starting:
+            call.value.close()
+
+
+async def _caught(body: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    # SystemExit out of a task would end the event loop, not just the node.
+    try:
+        return await body, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return None, error

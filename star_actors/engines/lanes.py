@@ -1,0 +1,200 @@
+"""Lanes: one thread each, on which calls into user code run one after the other and may wait without holding it.
+
+A call that waits for a message takes its greenlet along, and the lane goes on with another. So a call costs no
+switch at all unless it waits, and a thousand waiting nodes need one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+from greenlet import getcurrent, greenlet
+
+from ..errors import NodeStopped
+
+if TYPE_CHECKING:
+    from .seats import Seat
+
+__all__ = ["Call", "CallKind", "Lane", "WorkerLane", "current_lane"]
+
+CallKind = Literal["construct", "analyze", "aggregate", "converge"]
+
+_thread = threading.local()
+
+
+class Call:
+    """One call into a node's own code: made by an actor, performed on a lane, its outcome carried back.
+
+    `waiter` is whatever the submitter wants to find again; `seconds` leaves out the time spent waiting for messages.
+    """
+
+    __slots__ = ("args", "error", "kind", "round", "seat", "seconds", "value", "waiter")
+
+    def __init__(self, seat: Seat, kind: CallKind, round: int | None, args: tuple[Any, ...], waiter: Any = None) -> None:
+        self.seat = seat
+        self.kind = kind
+        self.round = round
+        self.args = args
+        self.waiter = waiter
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.seconds = 0.0
+
+    def perform(self) -> None:
+        """Run it on this thread. Whatever comes out of user code is caught here, SystemExit included."""
+        seat = self.seat
+        seat.waited = 0.0
+        started = perf_counter()
+        try:
+            self.value = seat.context.run(getattr(seat, self.kind), self.round, *self.args)
+        except BaseException as error:  # a node's failure ends the run, never the thread that it happened on
+            self.error = error
+        self.seconds = perf_counter() - started - seat.waited
+
+
+def current_lane() -> Lane | None:
+    """The lane whose call is running here; None on a thread, or in a greenlet, of the user's own."""
+    lane: Lane | None = getattr(_thread, "lane", None)
+    if lane is not None and getcurrent().parent is lane.hub:
+        return lane
+    return None
+
+
+class Lane:
+    """The greenlets of one thread. `work` runs calls until none is left, and is run again by another greenlet where
+    one of its calls waits. Subclasses say where the thread comes from and how it is woken."""
+
+    def __init__(self, work: Callable[[Lane], None]) -> None:
+        self.calls: deque[Call] = deque()
+        self.resumed: deque[greenlet] = deque()
+        self.idle = False
+        self.current: Call | None = None
+        self.started = 0.0
+        self.closed = False
+        self.hub: greenlet | None = None
+        self._work = work
+        self._spare: list[greenlet] = []
+        self._parked: set[greenlet] = set()
+
+    @property
+    def parked(self) -> int:
+        """How many calls wait."""
+        return len(self._parked)
+
+    def turn(self) -> None:
+        """Run whatever can run. On the lane's own thread, from its hub."""
+        outer = getattr(_thread, "lane", None)
+        _thread.lane = self
+        self.hub = getcurrent()
+        try:
+            while True:
+                if self.resumed:
+                    runner = self.resumed.popleft()
+                    if runner not in self._parked:
+                        continue
+                    self._parked.discard(runner)
+                elif self._spare:
+                    runner = self._spare.pop()
+                else:
+                    runner = greenlet(self._run)
+                if runner.switch():
+                    if self.closed:
+                        return
+                    self._spare.append(runner)
+                    if not self.resumed:
+                        return
+        finally:
+            _thread.lane = outer
+
+    def park(self) -> None:
+        """Wait here, in the running call, until `resume` is called with this greenlet. Raises NodeStopped at the end."""
+        me = getcurrent()
+        assert self.hub is not None
+        # What the call had set for its thread must not leak into the call that runs next.
+        loop = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        call, started = self.current, self.started
+        self._parked.add(me)
+        try:
+            self.hub.switch(False)
+        finally:
+            self.current, self.started = call, perf_counter() if call else started
+            asyncio._set_running_loop(loop)
+            if self.closed:
+                self._parked.discard(me)
+
+    def resume(self, waiting: greenlet) -> None:
+        """Let a parked greenlet go on; from any thread, more than once without harm."""
+        self.resumed.append(waiting)
+        self.ring()
+
+    def submit(self, call: Call) -> None:
+        """Queue a call; from any thread."""
+        self.calls.append(call)
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake the lane where it sleeps; from any thread."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Throw NodeStopped into every call that waits, and let the greenlets go. On the lane's own thread."""
+        self.closed = True
+        outer = getattr(_thread, "lane", None)
+        _thread.lane = self
+        self.hub = getcurrent()
+        try:
+            while self._parked:
+                self._parked.pop().throw(NodeStopped("the run is over"))
+            while self._spare:
+                self._spare.pop().throw()
+        finally:
+            _thread.lane = outer
+
+    def _run(self) -> bool:
+        while True:
+            self._work(self)
+            if self.closed:
+                return True
+            assert self.hub is not None
+            self.hub.switch(True)
+
+
+class WorkerLane(Lane):
+    """A lane on a daemon thread of its own, which a method that never returns cannot make anybody wait for."""
+
+    def __init__(self, work: Callable[[Lane], None], name: str, has_more: Callable[[], bool]) -> None:
+        super().__init__(work)
+        self._has_more = has_more
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self.load = 0.0
+        self.thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self.thread.start()
+
+    def ring(self) -> None:
+        if self.idle:
+            self.idle = False
+            self._bell.put(None)
+
+    def stop(self) -> None:
+        """Ask the thread to end: waiting calls are thrown out, a running one is left to finish."""
+        self.closed = True
+        self._bell.put(None)
+
+    def _main(self) -> None:
+        while not self.closed:
+            self.turn()
+            # Idle first, then look again: whoever added work in between either saw `idle` or is seen here.
+            self.idle = True
+            if self.calls or self.resumed or self.closed or self._has_more():
+                self.idle = False
+                continue
+            self._bell.get()
+            self.idle = False
+        self.close()

@@ -1,0 +1,67 @@
+"""Engines of one process: serial, auto and threads. They differ in where a call may run, and in nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..options import Auto, Serial, Threads
+from .lanes import Call, WorkerLane
+from .pool import Pool, Watch
+
+if TYPE_CHECKING:
+    from ..dispatcher import Dispatcher
+
+__all__ = ["LocalEngine"]
+
+
+class LocalEngine:
+    """Places the calls of one run. `ordered` keeps them on one thread in node order, which a seed needs."""
+
+    def __init__(self, options: Serial | Auto | Threads, *, ordered: bool) -> None:
+        self._options = Serial() if ordered else options
+        self._pool: Pool | None = None
+        self._watch: Watch | None = None
+
+    def attach(self, dispatcher: Dispatcher) -> None:
+        """Take over a dispatcher's calls; on the thread that it will run on."""
+        if isinstance(self._options, Serial):
+            return
+        spread = isinstance(self._options, Threads)
+        self._pool = pool = Pool(
+            max_threads=self._options.max_threads,
+            spread=spread,
+            home=None if spread else dispatcher.home,
+            done=dispatcher.done,
+        )
+        self._watch = pool.watch
+        dispatcher.submit = pool.submit
+        dispatcher.measured = pool.measured
+
+    def rested(self) -> None:
+        """The dispatcher has work again."""
+        if self._watch is not None:
+            self._watch.nudge()
+
+    def at(self, deadline: float, callback: Callable[[], Any]) -> None:
+        """Call back once `perf_counter()` has passed `deadline`, whatever the other threads do."""
+        if self._watch is None:
+            self._watch = Watch(None)
+        self._watch.at(deadline, callback)
+
+    @property
+    def capped(self) -> bool:
+        """Whether more threads were wanted than the engine may have."""
+        return self._pool is not None and self._pool.capped
+
+    def stop(self, patience: float) -> list[Call]:
+        """End every thread, waiting up to `patience` seconds; the calls that would not end."""
+        if self._pool is not None:
+            return [call for call in map(_current, self._pool.stop(patience)) if call is not None]
+        if self._watch is not None:
+            self._watch.stop()
+        return []
+
+
+def _current(lane: WorkerLane) -> Call | None:
+    return lane.current

@@ -1,0 +1,253 @@
+"""The pool of one process: cheap calls on the home lane, slow and blocking ones on worker lanes beside each other.
+
+Every call goes to the home lane until its method has been measured slow. A watch looks on from a thread of its own:
+where the home lane is held up by one call, worker lanes take the calls that wait behind it. A node that a worker has
+taken stays with that worker. Lanes that compute are as many as there are cores; lanes that are blocked do not count,
+so that fifty sleeping nodes sleep side by side.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from .lanes import Call, CallKind, Lane, WorkerLane
+
+__all__ = ["Pool", "Watch"]
+
+SLOW = 0.002
+"""Seconds from which a call counts as slow: some thirty times what a hop to another thread costs."""
+TICK = 0.002
+STILL = 0.02
+"""Seconds without any processor time after which a lane counts as blocked, even where others compute."""
+GROWTH = 7
+
+
+class Pool:
+    """Places calls on lanes. `home` is stepped by the dispatcher; `done` is called, on any thread, for each call that
+    a worker lane has finished."""
+
+    def __init__(self, *, max_threads: int, spread: bool, home: Lane | None, done: Callable[[Call], None]) -> None:
+        self.max_threads = max_threads
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.spread = spread
+        self.home = home
+        self.lanes: list[WorkerLane] = []
+        self.capped = False
+        self._done = done
+        self._unplaced: deque[Call] = deque()
+        self._slow_calls: dict[tuple[type, CallKind], int] = {}
+        self._lock = threading.Lock()
+        self._home_held = False
+        self._closed = False
+        self.watch = Watch(self)
+
+    def submit(self, call: Call) -> None:
+        """Place one call: with its node's own lane, at home, or with the next worker that is free."""
+        lane = call.seat.lane
+        if lane is not None:
+            lane.submit(call)
+        elif self.home is not None and not (self._slow_calls and self._slow(call)):
+            self.home.calls.append(call)
+        else:
+            self._unplaced.append(call)
+            self.offer()
+
+    def measured(self, call: Call) -> None:
+        """Note how long a call took. Its method is slow after two slow calls on end, so that a cold first one
+        (imports, caches) does not count; and fast again after one fast call."""
+        if call.seconds > SLOW:
+            key = (call.seat.cls, call.kind)
+            self._slow_calls[key] = self._slow_calls.get(key, 0) + 1
+        elif self._slow_calls:
+            self._slow_calls.pop((call.seat.cls, call.kind), None)
+
+    def _slow(self, call: Call) -> bool:
+        return self._slow_calls.get((call.seat.cls, call.kind), 0) >= 2
+
+    @property
+    def waiting(self) -> int:
+        """How many calls no lane has taken yet, though they could run."""
+        held = len(self.home.calls) if self._home_held and self.home is not None else 0
+        return len(self._unplaced) + held
+
+    def offer(self, extra: int = 0) -> None:
+        """Wake idle lanes, or start some: up to the number of cores, and `extra` more where lanes are blocked."""
+        if self._closed:
+            return
+        self.watch.nudge()
+        wanted = self.waiting
+        for lane in self.lanes:
+            if wanted <= 0:
+                return
+            if lane.idle:
+                lane.ring()
+                wanted -= 1
+        with self._lock:
+            # The home lane computes too where it is held up; in a spread pool it has no calls of its own.
+            room = self.max_threads if self.spread else self.cores - self._home_held
+            room = max(room - len(self.lanes), extra)
+            if self._closed:
+                return
+            for _ in range(min(wanted, room)):
+                if len(self.lanes) >= self.max_threads:
+                    self.capped = True
+                    return
+                self.lanes.append(WorkerLane(self._work, f"star-worker-{len(self.lanes)}", self._has_more))
+
+    def hold_home(self, held: bool) -> None:
+        """Open the home lane's queue to the workers, or close it again."""
+        self._home_held = held
+
+    def stop(self, patience: float) -> list[WorkerLane]:
+        """End every worker lane, waiting up to `patience` seconds; the lanes that would not end."""
+        with self._lock:
+            self._closed = True
+        self.watch.stop()
+        for lane in self.lanes:
+            lane.stop()
+        deadline = perf_counter() + patience
+        for lane in self.lanes:
+            lane.thread.join(max(0.0, deadline - perf_counter()))
+        return [lane for lane in self.lanes if lane.thread.is_alive()]
+
+    def _has_more(self) -> bool:
+        return self.waiting > 0
+
+    def _work(self, lane: Lane) -> None:
+        """What a worker lane does: its own nodes' calls first, then whatever nobody has taken."""
+        assert isinstance(lane, WorkerLane)
+        while not lane.closed and not lane.resumed:
+            call = self._take(lane)
+            if call is None:
+                return
+            lane.current = call
+            lane.started = perf_counter()
+            call.perform()
+            lane.current = None
+            lane.load += call.seconds
+            self.measured(call)
+            self._done(call)
+
+    def _take(self, lane: WorkerLane) -> Call | None:
+        if lane.calls:
+            return lane.calls.popleft()
+        try:
+            if self._unplaced:
+                call = self._unplaced.popleft()
+            elif self._home_held and self.home is not None:
+                call = self.home.calls.popleft()
+            else:
+                return None
+        except IndexError:  # another lane was faster
+            return None
+        if call.seat.lane is None:
+            call.seat.move_to(lane, call.round)
+        elif call.seat.lane is not lane:
+            call.seat.lane.submit(call)
+            return None
+        return call
+
+
+class Watch:
+    """A thread that looks on: timers for waits, and calls that hold up a lane. It runs no user code, and sleeps while
+    there is nothing to see."""
+
+    def __init__(self, pool: Pool | None) -> None:
+        self._pool = pool
+        self._timers: list[tuple[float, int, Callable[[], Any]]] = []
+        self._count = 0
+        self._lock = threading.Lock()
+        self._bell = threading.Event()
+        self._asleep = False
+        self._closed = False
+        self._clocks: dict[Lane, tuple[float, float]] = {}
+        self._home_thread = threading.get_ident()
+        self.thread = threading.Thread(target=self._main, name="star-watch", daemon=True)
+        self.thread.start()
+
+    def at(self, deadline: float, callback: Callable[[], Any]) -> None:
+        """Call `callback` on the watch's thread once `perf_counter()` has passed `deadline`."""
+        with self._lock:
+            self._count += 1
+            heapq.heappush(self._timers, (deadline, self._count, callback))
+        self._bell.set()
+
+    @property
+    def pending(self) -> int:
+        """How many timers are set."""
+        return len(self._timers)
+
+    def nudge(self) -> None:
+        """There is something to see again; from any thread, next to free where the watch is awake."""
+        if self._asleep:
+            self._bell.set()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._bell.set()
+        self.thread.join()
+
+    def _main(self) -> None:
+        looked = perf_counter()
+        while not self._closed:
+            now = perf_counter()
+            pause = self._run_timers(now)
+            if self._pool is not None:
+                # Asleep first, then look: whoever starts something in between finds `_asleep` and nudges.
+                self._asleep = True
+                if self._look(self._pool, now, now - looked):
+                    self._asleep = False
+                    pause = TICK if pause is None else min(pause, TICK)
+                looked = now
+            if self._bell.wait(pause):
+                self._bell.clear()
+
+    def _run_timers(self, now: float) -> float | None:
+        due: list[Callable[[], Any]] = []
+        with self._lock:
+            while self._timers and self._timers[0][0] <= now:
+                due.append(heapq.heappop(self._timers)[2])
+            pause = self._timers[0][0] - now if self._timers else None
+        for callback in due:
+            callback()
+        return pause
+
+    def _look(self, pool: Pool, now: float, window: float) -> bool:
+        """Look once at every lane that runs; whether it is worth looking again soon."""
+        home = pool.home
+        running: list[Lane] = [lane for lane in pool.lanes if lane.current is not None]
+        if home is not None and not home.idle:
+            running.append(home)
+        used, blocked = 0.0, 0
+        clocks, self._clocks = self._clocks, {}
+        for lane in running:
+            clock = _thread_clock(lane.thread.ident if isinstance(lane, WorkerLane) else self._home_thread)
+            last, still_since = clocks.get(lane, (clock, now))
+            if clock - last > 0.0001:
+                still_since = now
+            self._clocks[lane] = (clock, still_since)
+            used += clock - last
+            blocked += now - still_since > STILL
+        held = home is not None and home.current is not None and now - home.started > SLOW
+        pool.hold_home(held)
+        if pool.waiting:
+            # Nobody computes: the lanes sleep, or wait for a disk or a network. Otherwise one more for each that is
+            # blocked while others compute.
+            pool.offer(extra=GROWTH * max(1, len(running)) if used < 0.3 * window else blocked)
+            return True
+        return home is not None and not home.idle
+
+
+def _thread_clock(ident: int | None) -> float:
+    """Processor seconds of one thread; of the process where the system has no such clock."""
+    if ident is not None and hasattr(time, "pthread_getcpuclockid"):
+        return time.clock_gettime(time.pthread_getcpuclockid(ident))
+    return time.process_time()

@@ -1,0 +1,354 @@
+"""A run: its own thread and event loop, what may end it, and how control comes back to whoever waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import threading
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Literal
+
+import anyio
+
+from .config import RunConfig
+from .dispatcher import Dispatcher
+from .engines.local import LocalEngine
+from .engines.lanes import Call
+from .engines.seats import Seat
+from .errors import NodeStopped, NotConvergedError, StarError
+from .local import LocalStar
+from .mailbox import Mailbox
+from .release.pipeline import UNSET, Draft, build_pipeline, run_pipeline
+from .report import NodeInfo, Record, Report, StopReason
+from .session.board import Board, Wait
+from .session.flame import FlameSession
+from .session.storage import LocalStore
+
+__all__ = ["GRACE", "Event", "Run"]
+
+GRACE = 0.4
+"""Seconds that a run may take to stop by itself before it is abandoned."""
+
+Event = int | Literal["ended"]
+"""What a run tells whoever waits for it: the number of a finished round, or that it has ended."""
+
+
+class Run:
+    """One run of one config.
+
+    `tell` is called, on the run's threads, with each event. `stepwise` makes every round after the first, and the
+    release, wait for `advance`. A run ends once, by whoever is first: itself, or `abandon`.
+    """
+
+    def __init__(self, config: RunConfig, tell: Callable[[Event], None], *, stepwise: bool) -> None:
+        self.config = config
+        self.tell = tell
+        self.stepwise = stepwise
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        self.record = Record(
+            [NodeInfo(node.id, node.role, has_data=node.split is not None) for node in config.nodes],
+            config.history.max_bytes,
+            withhold=config.privacy is not None and not config.privacy.keep_exact,
+        )
+        self.deadline = None if config.timeout is None else perf_counter() + config.timeout
+        self.said: list[str] = []
+        self._started = perf_counter()
+        self._context = contextvars.copy_context()
+        self._settled = threading.Lock()
+        self._stop_reason: StopReason | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pause: Mailbox[None] | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._board: Board | None = None
+        self._thread: threading.Thread | None = None
+        self._seats: list[Seat] = []
+
+    # For whoever waits; from any thread
+
+    def start(self) -> None:
+        """Begin, on a daemon thread that a stuck method cannot make anybody wait for."""
+        self._thread = threading.Thread(
+            target=self._context.copy().run, args=(self.run_here,), name="star-run", daemon=True
+        )
+        self._thread.start()
+
+    def advance(self) -> None:
+        """Let the next round, or the release, begin."""
+        self._on_loop(lambda: self._pause is not None and self._pause.put(None))
+
+    def cancel(self, reason: StopReason) -> None:
+        """Ask the run to stop: no further call begins, and those that wait are thrown out."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+        if self._board is not None:
+            self._board.stop()
+        self._on_loop(self._cancel_scope)
+
+    def abandon(self, reason: StopReason) -> None:
+        """End the run without it: a method that never returns is left behind on its thread, and named in the report."""
+        if not self._settled.acquire(blocking=False):
+            self.ended.wait()
+            return
+        self._stop_reason = self._stop_reason or reason
+        if self._board is not None:
+            self._board.stop()
+        home = self._dispatcher.home if self._dispatcher is not None else None
+        call = home.current if home is not None else None
+        if call is not None and self._thread is not None:
+            _throw_into(self._thread)
+            self._thread.join(0.1)
+            if self._thread.is_alive():
+                self._mark_stuck(call)
+        self._end(self._reason_error())
+
+    def join(self) -> None:
+        """Wait for the thread of a run that has ended; at once where it was abandoned."""
+        if self._thread is not None and self.ended.is_set() and not any(node.stuck for node in self.record.nodes):
+            self._thread.join(1.0)
+
+    def report(self) -> Report:
+        """The report as it stands."""
+        return self.record.report()
+
+    def over_time(self) -> None:
+        """Throw a method that is over the run's time out of the calling thread; for a signal handler."""
+        if self._dispatcher is not None and self._dispatcher.home.current is not None:
+            self._stop_reason = self._stop_reason or "timeout"
+            raise NodeStopped("the run is over its time")
+
+    def throw_over_time(self, thread: threading.Thread) -> None:
+        """The same from another thread; it arrives when `thread` next runs Python code."""
+        if self._dispatcher is not None and self._dispatcher.home.current is not None:
+            self._stop_reason = self._stop_reason or "timeout"
+            _throw_into(thread)
+
+    # The run itself, on its own thread
+
+    def run_here(self) -> None:
+        """Run on this thread until the end, with an event loop of its own; the outcome is in `error`."""
+        outer = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        loop = asyncio.new_event_loop()
+        error: BaseException | None = None
+        try:
+            error = _run_to_end(loop, self._supervise())
+        finally:
+            loop.close()
+            asyncio._set_running_loop(outer)
+            if self._settled.acquire(blocking=False):
+                self._end(error)
+
+    async def _supervise(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        options = self.config.engine
+        engine = LocalEngine(options, ordered=self.config.seed is not None)  # type: ignore[arg-type]
+        dispatcher = Dispatcher()
+        star: LocalStar | None = None
+        with anyio.CancelScope() as self._scope:
+            if self.deadline is not None:
+                self._scope.deadline = anyio.current_time() + self.deadline - perf_counter()
+            if self._stop_reason is not None:
+                self._scope.cancel()
+            try:
+                self._board = board = Board(log=self.record.log, find=self.record.find, at=engine.at)
+                self._seats = seats = self._make_seats(board)
+                self._dispatcher = dispatcher
+                engine.attach(dispatcher)
+                dispatcher.resting = lambda idle: self._check_stall() if idle else engine.rested()
+                board.waits_grew = dispatcher.look_again
+                if self.stepwise:
+                    self._pause = Mailbox(2)
+                star = LocalStar(
+                    self.config,
+                    seats,
+                    dispatcher,
+                    self.record,
+                    round_ended=self._round_ended,
+                    release=self._release,
+                    pause=self._pause,
+                )
+                await dispatcher.run()
+            finally:
+                if self._board is not None:
+                    self._board.stop()
+                if star is not None:
+                    star.close()
+                for call in self._stop_engine(engine):
+                    self._mark_stuck(call)
+                for seat in self._seats:
+                    self._describe(seat, engine)
+        if self._scope.cancelled_caught:
+            self._stop_reason = self._stop_reason or "timeout"
+            error = self._reason_error()
+            if error is not None:
+                raise error
+
+    def _make_seats(self, board: Board) -> list[Seat]:
+        config = self.config
+        participants = [(node.id, node.role) for node in config.nodes]
+        folder = config.history.storage_dir
+        seats = []
+        for position, node in enumerate(config.nodes):
+            cls = config.analyzer if node.role == "default" else config.aggregator
+            seat = Seat(
+                position,
+                node.id,
+                node.role,
+                cls,
+                config.kwargs_of(node),
+                config.data_of(node),
+                self._context.copy(),
+                config.seed,
+            )
+            seat.flame = FlameSession(
+                seat, board, participants, data_type=config.data_type, store=LocalStore.of(folder, node.id)
+            )
+            seats.append(seat)
+        if config.seed is not None:
+            import numpy  # noqa: F401  (its global generator is seeded before the first method imports it)
+        return seats
+
+    def _round_ended(self, number: int) -> None:
+        # Telling wakes another thread, so only where there is something to see.
+        if self.stepwise or self.record.has_fresh_logs:
+            self.tell(number)
+
+    def _release(self, result: Any, number: int) -> None:
+        """Pass the final aggregate through the pipeline; what is done by the time a stage fails stays on the record."""
+        config, record, board = self.config, self.record, self._board
+        assert board is not None
+        stages = build_pipeline(
+            output_type=config.output_type,
+            multiple_results=config.multiple_results,
+            paths=config.paths,
+            announce=self.said.append,
+            warn=record.warn,
+        )
+        # A run that was stopped meanwhile delivers nothing.
+        stages.insert(-1, lambda draft: board.check())
+        draft = Draft(result, number)
+        try:
+            run_pipeline(stages, draft)
+        finally:
+            if draft.result is not UNSET:
+                record.result = draft.result
+            record.outputs.extend(draft.outputs)
+
+    def _check_stall(self) -> None:
+        """Where every node that is busy waits for a message, nobody is left to send it: end the first such wait."""
+        board, dispatcher = self._board, self._dispatcher
+        assert board is not None and dispatcher is not None
+        if not dispatcher.open_calls or dispatcher.async_calls or board.waiting_nodes < dispatcher.open_calls:
+            return
+        waits = board.waits
+        if any(wait.deadline is not None for wait in waits):
+            return
+        order = {seat.node_id: seat.position for seat in self._seats}
+        waits.sort(key=lambda wait: order[wait.seat.node_id])
+        board.give_up(waits[0], TimeoutError(_stall_text(waits)))
+
+    def _stop_engine(self, engine: LocalEngine) -> list[Call]:
+        left = engine.stop(0.2)
+        return left
+
+    def _mark_stuck(self, call: Call) -> None:
+        self.record.nodes[call.seat.position].stuck = True
+        self.record.warn(
+            f"{call.seat.node_id}: {call.seat.cls.__name__}'s method did not return, and was left behind on its thread"
+        )
+
+    def _describe(self, seat: Seat, engine: LocalEngine) -> None:
+        node = self.record.nodes[seat.position]
+        if seat.lane is not None:
+            node.ran_on = "worker thread"
+            node.moved = seat.moved_in
+        node.progress = seat.flame.get_progress()
+        if engine.capped:
+            self.record.warn(
+                "more nodes were slow at once than max_threads allows: they took turns; Auto(max_threads=...) raises it"
+            )
+
+    def _cancel_scope(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def _on_loop(self, callback: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(callback)
+            except RuntimeError:  # the loop is closed: the run has ended
+                return
+
+    def _reason_error(self) -> BaseException | None:
+        if self._stop_reason == "timeout":
+            return NotConvergedError(
+                f"the run was not done after timeout={self.config.timeout} s; {self.record.finished_rounds} rounds are "
+                "finished, and in the report: check for a method that does not return, or raise timeout"
+            )
+        return None
+
+    def _end(self, error: BaseException | None) -> None:
+        """Settle the outcome; called once."""
+        error = _leaf(error)
+        record = self.record
+        record.seconds = perf_counter() - self._started
+        if self._stop_reason is not None and isinstance(error, NodeStopped | asyncio.CancelledError | None):
+            error = self._reason_error()
+        if error is None:
+            single = "single round" if self.config.simple_analysis else "converged"
+            record.stop_reason = self._stop_reason or single
+        elif isinstance(error, NotConvergedError):
+            record.stop_reason = self._stop_reason or "max_iterations"
+        elif isinstance(error, KeyboardInterrupt):
+            record.stop_reason = "stopped"
+        else:
+            record.stop_reason = "failed"
+        if isinstance(error, StarError):
+            error.report = self.report()
+        self.error = error
+        self.ended.set()
+        self.tell("ended")
+
+
+def _run_to_end(loop: asyncio.AbstractEventLoop, main: Any) -> BaseException | None:
+    """Run `main` on a fresh loop; gives what it raised. A Ctrl-C out of the loop cancels it first."""
+    task = loop.create_task(main)
+    try:
+        loop.run_until_complete(task)
+    except BaseException as error:
+        if not task.done():
+            task.cancel()
+            try:
+                loop.run_until_complete(task)
+            except BaseException as second:
+                if not isinstance(second, asyncio.CancelledError):
+                    second.__context__ = error
+        return error
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    return None
+
+
+def _leaf(error: BaseException | None) -> BaseException | None:
+    """The failure itself, out of the groups that task groups wrap it in."""
+    while isinstance(error, BaseExceptionGroup):
+        inner = [e for e in error.exceptions if not isinstance(e, asyncio.CancelledError)]
+        error = (inner or error.exceptions)[0]
+    return error
+
+
+def _throw_into(thread: threading.Thread) -> None:
+    """Send NodeStopped to a thread; it arrives when the thread next runs Python code."""
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(NodeStopped))
+
+
+def _stall_text(waits: list[Wait]) -> str:
+    lines = "; ".join(f"{wait.seat.node_id} waits for {wait.what}" for wait in waits[:5])
+    more = f"; and {len(waits) - 5} more" if len(waits) > 5 else ""
+    return f"nobody is left to send what is waited for, so this would hang on FLAME: {lines}{more}"
