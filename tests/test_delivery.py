@@ -144,8 +144,15 @@ def test_a_pipe_is_written_directly(tmp_path: Path) -> None:
 
 @posix
 def test_a_device_is_written_directly_and_stays_a_device() -> None:
-    write(Path("/dev/null"), b"data")
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    master, slave = os.openpty()
+    try:
+        terminal = Path(os.ttyname(slave))
+        write(terminal, b"data")
+        assert os.read(master, 100) == b"data"
+        assert stat.S_ISCHR(terminal.stat().st_mode)
+    finally:
+        os.close(slave)
+        os.close(master)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")

@@ -134,10 +134,17 @@ def test_each_result_has_its_own_path_and_kind_where_lists_are_given(listener: L
     assert pickle.loads((tmp_path / "b.pkl").read_bytes()) == {"b": 2}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs /dev/null")
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX terminal device")
 def test_a_device_takes_several_results_without_numbers(listener: Listener) -> None:
-    listener.release(["a", "b"], multiple_results=True, paths="/dev/null")
-    assert listener.said == ["Final result_1 written to /dev/null", "Final result_2 written to /dev/null"]
+    master, slave = os.openpty()
+    try:
+        terminal = os.ttyname(slave)
+        listener.release(["a", "b"], multiple_results=True, paths=terminal)
+        assert os.read(master, 100) == b"ab"
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert listener.said == [f"Final result_1 written to {terminal}", f"Final result_2 written to {terminal}"]
 
 
 def test_a_list_is_one_result_unless_several_are_asked_for(listener: Listener) -> None:

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
+import star_actors
 from star_actors.errors import ConfigurationError
 from star_actors.findings import Finding
 from star_actors.options import Privacy
@@ -471,7 +472,10 @@ def test_a_struct_that_is_not_ours_is_not_made(type_name: str) -> None:
     assert load_report(json.dumps(document).encode()).result == Opaque(type_name, "{'a': 1}")
 
 
-def test_loading_imports_nothing_that_runs_by_being_imported() -> None:
+def test_loading_imports_no_module_that_runs_by_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "__main__.py").write_text("class Main: pass")
+    monkeypatch.setattr(star_actors, "__path__", [*star_actors.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "star_actors.__main__", raising=False)
     document = json.loads(dump_report(Report()))
     document["result"] = {"$": "struct", "type": "star_actors.__main__.Main", "fields": {}}
     load_report(json.dumps(document).encode())
