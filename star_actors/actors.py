@@ -21,11 +21,10 @@ async def run_analyzer(exchange: AnalyzerExchange) -> None:
     for number in count():
         value = await exchange.analyze(number, aggregate)
         await exchange.send(number, value)
-        match await exchange.receive():
-            case Aggregate(value=aggregate):
-                continue
-            case Finished():
-                return
+        message = await exchange.receive()
+        if type(message) is Finished:
+            return
+        aggregate = message.value
 
 
 async def run_aggregator(exchange: AggregatorExchange, node_ids: Sequence[str], *, simple_analysis: bool) -> None:
@@ -34,7 +33,8 @@ async def run_aggregator(exchange: AggregatorExchange, node_ids: Sequence[str], 
     book = RoundBook(node_ids)
     while True:
         while not book.complete:
-            book.record(await exchange.receive())
+            for contribution in await exchange.receive():
+                book.record(contribution)
         result = await exchange.aggregate(book.round, book.contributions())
         converged = await exchange.converged(book.round, result)
         if ends_run(book.round, converged, simple_analysis=simple_analysis):

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from time import perf_counter
-from types import CoroutineType, coroutine
+from types import CoroutineType
 from typing import Any
 
 import anyio
 
 from .engines.lanes import Call, Lane
 
-__all__ = ["Actor", "Dispatcher", "HomeLane", "perform"]
+__all__ = ["Actor", "Dispatcher", "HomeLane"]
 
 BREATH = 0.005
 """Seconds that actors may run before the event loop gets a turn."""
@@ -26,18 +26,13 @@ BREATH = 0.005
 class Actor:
     """A coroutine that the dispatcher steps."""
 
-    __slots__ = ("body", "name", "send")
+    __slots__ = ("body", "name", "send", "wake")
 
-    def __init__(self, name: str, body: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, name: str, body: Coroutine[Any, Any, None], wake: Callable[[Actor], None]) -> None:
         self.name = name
         self.body = body
         self.send = body.send
-
-
-@coroutine
-def perform(call: Call) -> Generator[Call, Call, Call]:
-    """Have a call into user code performed, and wait for it; gives the finished call."""
-    return (yield call)
+        self.wake = wake
 
 
 class HomeLane(Lane):
@@ -55,19 +50,21 @@ class HomeLane(Lane):
 class Dispatcher:
     """Steps actors, performs calls on the home lane, and takes back what was performed elsewhere.
 
-    Three hooks are set by the engine: `submit` places a call (by default on the home lane), `measured` hears of each
-    call that the home lane has finished, `resting` is called before the dispatcher sleeps and when it wakes.
+    Hooks are set by the engine: `submit` places a call (by default on the home lane), `measured` hears of each call
+    of the home lane that took longer than `brisk` seconds, `resting` is called before the dispatcher sleeps (with
+    True) and when it wakes (with False).
     """
 
     def __init__(self) -> None:
         self.home = HomeLane(self._work, self._wake)
         self.submit: Callable[[Call], None] = self.home.calls.append
         self.measured: Callable[[Call], None] | None = None
+        self.brisk = 0.0
         self.resting: Callable[[bool], None] | None = None
         self.open_calls = 0
         self.async_calls = 0
         self._actors: set[Actor] = set()
-        self._ready: deque[tuple[Actor, Any]] = deque()
+        self._ready: deque[Actor] = deque()
         self._returned: deque[Call] = deque()
         self._starting: list[Call] = []
         self._failure: BaseException | None = None
@@ -77,14 +74,14 @@ class Dispatcher:
 
     def spawn(self, name: str, body: Coroutine[Any, Any, None]) -> Actor:
         """Add an actor; it is first stepped when the dispatcher runs."""
-        actor = Actor(name, body)
+        actor = Actor(name, body, self.wake)
         self._actors.add(actor)
-        self._ready.append((actor, None))
+        self._ready.append(actor)
         return actor
 
     def wake(self, actor: Actor) -> None:
         """Step an actor that waits for its mailbox; on the loop's thread only."""
-        self._ready.append((actor, None))
+        self._ready.append(actor)
         if self.home.idle:
             self._wake()
 
@@ -163,42 +160,46 @@ class Dispatcher:
     def _work(self, home: Lane) -> None:
         """What the home lane does: perform calls, and where none is left step whoever is ready."""
         ready, calls, returned = self._ready, home.calls, self._returned
+        now = perf_counter()
         while not home.resumed:
-            try:
-                call = calls.popleft()
-            except IndexError:
-                if returned:
-                    self._take_back(returned.popleft())
-                elif ready:
-                    self._step(*ready.popleft())
-                else:
-                    return
-            else:
+            if calls:
+                try:
+                    call = calls.popleft()
+                except IndexError:  # a worker was faster
+                    continue
                 home.current = call
-                home.started = started = perf_counter()
-                call.perform()
+                home.started = now
+                now = call.perform(now)
                 home.current = None
                 if home.closed:
                     return
-                if self.measured is not None:
+                if self.measured is not None and call.seat.seconds > self.brisk:
                     self.measured(call)
-                self._take_back(call)
-                if started > self._until:
+                if type(call.value) is CoroutineType:
+                    self._begin_async(call)
+                else:
+                    self.open_calls -= 1
+                    self._step(call.waiter)
+                if now > self._until:
                     return
+            elif returned:
+                call = returned.popleft()
+                if type(call.value) is CoroutineType:
+                    self._begin_async(call)
+                else:
+                    self.open_calls -= 1
+                    self._step(call.waiter)
+            elif ready:
+                self._step(ready.popleft())
+                now = perf_counter()
+            else:
+                return
             if self._failure is not None:
                 return
 
-    def _take_back(self, call: Call) -> None:
-        if type(call.value) is CoroutineType:
-            self.async_calls += 1
-            self._starting.append(call)
-        else:
-            self.open_calls -= 1
-            self._step(call.waiter, call)
-
-    def _step(self, actor: Actor, value: Any) -> None:
+    def _step(self, actor: Actor) -> None:
         try:
-            request = actor.send(value)
+            request = actor.send(None)
         except StopIteration:
             self._actors.discard(actor)
         except BaseException as error:  # supervision: the first failure ends the run
@@ -211,7 +212,11 @@ class Dispatcher:
                 self.open_calls += 1
                 self.submit(request)
             else:
-                request.owner = (self, actor)
+                request.owner = actor
+
+    def _begin_async(self, call: Call) -> None:
+        self.async_calls += 1
+        self._starting.append(call)
 
     async def _finish_async(self, call: Call) -> None:
         """Finish a call to an `async def` method, in the node's own context, beside everything else."""
@@ -226,7 +231,7 @@ class Dispatcher:
             if this is not None and this.cancelling():
                 raise
             call.error = error
-        call.seconds += perf_counter() - started
+        call.seat.seconds += perf_counter() - started
         self.async_calls -= 1
         self.done(call)
 

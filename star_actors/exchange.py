@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from .messages import Aggregate, Contribution, Finished
@@ -12,42 +13,42 @@ __all__ = ["AggregatorExchange", "AnalyzerExchange"]
 class AnalyzerExchange(Protocol):
     """What an analyzer's loop needs: its own methods run somewhere, its messages carried."""
 
-    async def ready(self) -> None:
+    def ready(self) -> Awaitable[None]:
         """Construct the user's analyzer and wait until the aggregator can be reached."""
 
-    async def load(self) -> None:
+    def load(self) -> Awaitable[None]:
         """Fetch this node's data; it is one object for the whole run."""
 
-    async def analyze(self, round: int, aggregate: Any) -> Any:
+    def analyze(self, round: int, aggregate: Any) -> Awaitable[Any]:
         """Run `analysis_method` on the data and the last aggregate; raise NodeError where it raises."""
 
-    async def send(self, round: int, value: Any) -> None:
+    def send(self, round: int, value: Any) -> Awaitable[None]:
         """Send this round's contribution to the aggregator."""
 
-    async def receive(self) -> Aggregate | Finished:
+    def receive(self) -> Awaitable[Aggregate | Finished]:
         """Wait for the aggregator's answer: the aggregate that opens the next round, or the end."""
 
 
 class AggregatorExchange(Protocol):
     """What the aggregator's loop needs."""
 
-    async def ready(self) -> None:
+    def ready(self) -> Awaitable[None]:
         """Construct the user's aggregator and wait until every analyzer can be reached."""
 
-    async def receive(self) -> Contribution:
-        """Wait for the next contribution, in order of arrival."""
+    def receive(self) -> Awaitable[list[Contribution]]:
+        """Wait for contributions, and give all that have come, in order of arrival."""
 
-    async def aggregate(self, round: int, contributions: list[Any]) -> Any:
+    def aggregate(self, round: int, contributions: list[Any]) -> Awaitable[Any]:
         """Run `aggregation_method` on contributions in the order of the nodes."""
 
-    async def converged(self, round: int, result: Any) -> bool:
+    def converged(self, round: int, result: Any) -> Awaitable[bool]:
         """Run `has_converged` on this and the last aggregate; True ends the run."""
 
-    async def send(self, aggregate: Aggregate) -> None:
+    def send(self, aggregate: Aggregate) -> Awaitable[None]:
         """Send the aggregate to every analyzer, which opens the next round."""
 
-    async def submit(self, result: Any) -> None:
+    def submit(self, result: Any) -> Awaitable[None]:
         """Release the final result: privacy, encoding, delivery."""
 
-    async def finish(self, round: int) -> None:
+    def finish(self, round: int) -> Awaitable[None]:
         """Tell every analyzer that the run is over."""

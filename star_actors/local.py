@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from time import perf_counter
 from typing import Any
 
 from .actors import run_aggregator, run_analyzer
 from .config import RunConfig
-from .dispatcher import Dispatcher, perform
+from .dispatcher import Dispatcher
 from .engines.lanes import Call
 from .engines.seats import Seat
-from .errors import NodeError, NodeStopped, NotConvergedError, StarError
+from .errors import NodeError, NotConvergedError
 from .findings import Finding
 from .isolation import ATOMIC, Broadcast, Uncopyable, nbytes_of, private_copy
 from .mailbox import Mailbox
@@ -47,7 +47,7 @@ class LocalStar:
         self.round_ended = round_ended
         self.release = release
         self.pause = pause
-        self.node_seconds = array("d", bytes(8 * len(seats)))
+        self.seats = seats
         self.up: Mailbox[Contribution] = Mailbox(2 * len(seats))
         self.down: list[Mailbox[Aggregate | Finished]] = []
         analyzers = [seat for seat in seats if seat.role == "default"]
@@ -75,34 +75,39 @@ class LocalStar:
 
 
 class LocalAnalyzer:
-    """An analyzer's exchange."""
+    """An analyzer's exchange. Nothing here is a coroutine function: a coroutine for each step would cost more than the
+    step."""
 
     def __init__(self, star: LocalStar, seat: Seat, mailbox: Mailbox[Aggregate | Finished]) -> None:
-        self._star = star
         self._seat = seat
+        self._node_id = seat.node_id
+        self._put = star.up.put
         self._mailbox = mailbox
+        self.analyze = Call(seat, "analyze").prepared
 
-    async def ready(self) -> None:
-        call = await perform(Call(self._seat, "construct", None, ()))
-        if call.error is not None:
-            raise failure_of(call)
+    def ready(self) -> Awaitable[None]:
+        return Call(self._seat, "construct")
 
-    async def load(self) -> None:
-        """The split is in the node's seat already."""
+    def load(self) -> Awaitable[None]:
+        return DONE  # the split is in the node's seat already
 
-    async def analyze(self, round: int, aggregate: Any) -> tuple[Any, int]:
-        call = await perform(Call(self._seat, "analyze", round, (aggregate,)))
-        if call.error is not None:
-            raise failure_of(call)
-        self._star.node_seconds[self._seat.position] = call.seconds
-        contribution: tuple[Any, int] = call.value
-        return contribution
+    def send(self, round: int, value: tuple[Any, int]) -> Awaitable[None]:
+        self._put(Contribution(self._node_id, round, *value))
+        return DONE
 
-    async def send(self, round: int, value: tuple[Any, int]) -> None:
-        self._star.up.put(Contribution(self._seat.node_id, round, value[0], value[1]))
+    def receive(self) -> Awaitable[Aggregate | Finished]:
+        return self._mailbox
 
-    async def receive(self) -> Aggregate | Finished:
-        return await self._mailbox.get()
+
+class _Done:
+    """An awaitable that is done."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return _NOTHING  # type: ignore[return-value]  # an iterator that ends at once is all that await needs
+
+
+_NOTHING: Iterator[Any] = iter(())
+DONE = _Done()
 
 
 class LocalAggregator:
@@ -115,29 +120,28 @@ class LocalAggregator:
         self._broadcast: Any = None
         self._started = perf_counter()
 
-    async def ready(self) -> None:
-        call = await perform(Call(self._seat, "construct", None, ()))
-        if call.error is not None:
-            raise failure_of(call)
+    def ready(self) -> Awaitable[None]:
+        return Call(self._seat, "construct")
 
-    async def receive(self) -> Contribution:
-        contribution = await self._star.up.get()
-        self._bytes_up += contribution.nbytes
-        return contribution
+    async def receive(self) -> list[Contribution]:
+        contributions = await self._star.up.drain()
+        self._bytes_up += sum([contribution.nbytes for contribution in contributions])
+        return contributions
 
     async def aggregate(self, round: int, contributions: list[Any]) -> Any:
-        call = await perform(Call(self._seat, "aggregate", round, (contributions,)))
-        if call.error is not None:
-            raise failure_of(call)
-        self._star.node_seconds[self._seat.position] = call.seconds
-        return call.value
+        result = await Call(self._seat, "aggregate", round, contributions)
+        self._seconds = self._seat.seconds
+        return result
 
     async def converged(self, round: int, result: Any) -> bool:
         star = self._star
-        call = await perform(Call(self._seat, "converge", round, (result,)))
-        if call.error is not None:
-            if not star.config.simple_analysis or isinstance(call.error, NodeStopped | KeyboardInterrupt):
-                raise failure_of(call)
+        converged = False
+        call = Call(self._seat, "converge", round, result)
+        try:
+            converged = await call
+        except NodeError:
+            if not star.config.simple_analysis:
+                raise
             star.record.find(
                 Finding(
                     "convergence-test-raises",
@@ -147,8 +151,7 @@ class LocalAggregator:
                     round,
                 )
             )
-        star.node_seconds[self._seat.position] += call.seconds
-        converged = call.value is True
+        self._seat.seconds += self._seconds
         self._finish_round(round, result, last=ends_run(round, converged, simple_analysis=star.config.simple_analysis))
         return converged
 
@@ -161,7 +164,7 @@ class LocalAggregator:
                 "round and the last aggregate: check has_converged, or raise max_iterations (None: no cap)"
             )
         if star.pause is not None:
-            await star.pause.get()
+            await star.pause
         self._bytes_up = 0
         self._started = perf_counter()
         message = Aggregate(aggregate.round, self._broadcast)
@@ -171,11 +174,9 @@ class LocalAggregator:
     async def submit(self, result: Any) -> None:
         star = self._star
         if star.pause is not None:
-            await star.pause.get()
+            await star.pause
         number = star.record.finished_rounds - 1
-        call = await perform(Call(self._seat, "release", number, (lambda: star.release(result, number),)))
-        if call.error is not None:
-            raise failure_of(call)
+        await Call(self._seat, "release", number, lambda: star.release(result, number))
 
     async def finish(self, round: int) -> None:
         for mailbox in self._star.down:
@@ -208,32 +209,8 @@ class LocalAggregator:
             kept,
             nbytes,
             perf_counter() - self._started,
-            array("d", star.node_seconds),
+            array("d", [seat.seconds for seat in star.seats]),
             self._bytes_up,
             nbytes * len(star.down),
         )
         star.round_ended(round)
-
-
-METHODS = {
-    "construct": "__init__",
-    "analyze": "analysis_method",
-    "aggregate": "aggregation_method",
-    "converge": "has_converged",
-    "release": "the release",
-}
-
-
-def failure_of(call: Call) -> BaseException:
-    """What ends the run when a call has failed: the user's exception in a NodeError; what is no node's failure as it
-    is, which a Ctrl-C, the run's own stopping and our own errors of the release are."""
-    error = call.error
-    assert error is not None
-    seat = call.seat
-    if isinstance(error, NodeStopped | KeyboardInterrupt):
-        return error
-    if isinstance(error, StarError) and (call.kind == "release" or seat.guard is not None):
-        return error
-    return NodeError.of(
-        error, node_id=seat.node_id, role=seat.role, round=call.round, doing=f"{seat.cls.__name__}.{METHODS[call.kind]}"
-    )

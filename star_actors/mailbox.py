@@ -10,7 +10,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectStreamStatistics
 
 if TYPE_CHECKING:
-    from .dispatcher import Actor, Dispatcher
+    from .dispatcher import Actor
 
 __all__ = ["Mailbox"]
 
@@ -24,29 +24,39 @@ class Mailbox(Generic[T]):
     All on the event loop's thread.
     """
 
-    __slots__ = ("_receive", "_send", "_size", "owner")
+    __slots__ = ("_receive", "_receive_nowait", "_send", "_send_nowait", "_size", "owner")
 
     def __init__(self, capacity: int) -> None:
         self._send, self._receive = anyio.create_memory_object_stream[T](capacity)
+        self._send_nowait = self._send.send_nowait
+        self._receive_nowait = self._receive.receive_nowait
         self._size = 0
-        self.owner: tuple[Dispatcher, Actor] | None = None
+        self.owner: Actor | None = None
 
     def put(self, message: T) -> None:
         """Add a message and wake the owner where it waits. Raises anyio.BrokenResourceError once closed."""
-        self._send.send_nowait(message)
+        self._send_nowait(message)
         self._size += 1
-        if self.owner is not None:
-            dispatcher, actor = self.owner
+        owner = self.owner
+        if owner is not None:
             self.owner = None
-            dispatcher.wake(actor)
+            owner.wake(owner)
 
-    @coroutine
-    def get(self) -> Generator[Any, Any, T]:
+    def __await__(self) -> Generator[Any, Any, T]:
         """Wait for the next message. To be awaited by the owner only."""
         while not self._size:
             yield self
         self._size -= 1
-        return self._receive.receive_nowait()
+        return self._receive_nowait()
+
+    @coroutine
+    def drain(self) -> Generator[Any, Any, list[T]]:
+        """Wait for a message, and take all that there are."""
+        while not self._size:
+            yield self
+        size, self._size = self._size, 0
+        receive = self._receive_nowait
+        return [receive() for _ in range(size)]
 
     def statistics(self) -> MemoryObjectStreamStatistics:
         """How full it is, as anyio tells it."""

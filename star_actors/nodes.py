@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ class _Node:
     role: Literal["default", "aggregator"]
     finished: bool
     latest_result: Any
-    partner_node_ids: list[str]
     num_iterations: int
     flame: FlameSession
 
@@ -31,8 +31,12 @@ class _Node:
         self.role = flame.get_role()
         self.finished = False
         self.latest_result = None
-        self.partner_node_ids = flame.get_participant_ids()
         self.num_iterations = 0
+
+    @cached_property
+    def partner_node_ids(self) -> list[str]:
+        """Every other participant; this node's own list. Made on first use: ten thousand nodes need none."""
+        return self.flame.get_participant_ids()
 
     def node_finished(self) -> None:
         """Mark this node as done, as FLAME's star does at the end of a run."""

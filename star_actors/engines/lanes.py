@@ -9,53 +9,93 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from greenlet import getcurrent, greenlet
 
-from ..errors import NodeStopped
+from ..errors import NodeError, NodeStopped, StarError
 
 if TYPE_CHECKING:
     from .seats import Seat
 
-__all__ = ["Call", "CallKind", "Lane", "WorkerLane", "current_lane"]
+__all__ = ["Call", "CallKind", "Lane", "WorkerLane", "current_lane", "failure_of"]
 
-CallKind = Literal["construct", "analyze", "aggregate", "converge"]
+CallKind = Literal["construct", "analyze", "aggregate", "converge", "release"]
 
 _thread = threading.local()
 
 
 class Call:
-    """One call into a node's own code: made by an actor, performed on a lane, its outcome carried back.
+    """One call into a node's own code: awaited by an actor, performed on a lane, its outcome carried back.
 
-    `waiter` is whatever the submitter wants to find again; `seconds` leaves out the time spent waiting for messages.
+    Awaiting it hands it to the dispatcher, and gives the value or raises what `failure_of` makes of the error. It may
+    be `prepared` and awaited again once it is done. `seat.seconds` leaves out the time spent waiting for messages.
     """
 
-    __slots__ = ("args", "error", "kind", "round", "seat", "seconds", "value", "waiter")
+    __slots__ = ("argument", "error", "function", "kind", "round", "seat", "value", "waiter")
 
-    def __init__(self, seat: Seat, kind: CallKind, round: int | None, args: tuple[Any, ...], waiter: Any = None) -> None:
+    def __init__(self, seat: Seat, kind: CallKind, round: int | None = None, argument: Any = None) -> None:
         self.seat = seat
         self.kind = kind
-        self.round = round
-        self.args = args
-        self.waiter = waiter
+        self.function = getattr(seat, kind)
+        self.waiter: Any = None
         self.value: Any = None
         self.error: BaseException | None = None
-        self.seconds = 0.0
+        self.round = round
+        self.argument = argument
 
-    def perform(self) -> None:
-        """Run it on this thread. Whatever comes out of user code is caught here, SystemExit included."""
+    def prepared(self, round: int, argument: Any) -> Call:
+        """The same call for another round."""
+        self.round = round
+        self.argument = argument
+        return self
+
+    def __await__(self) -> Generator[Call, Any, Any]:
+        yield self
+        if self.error is not None:
+            raise failure_of(self)
+        value, self.value = self.value, None
+        return value
+
+    def perform(self, started: float) -> float:
+        """Run it on this thread; gives the time when it was done. Whatever comes out of user code is caught here,
+        SystemExit included."""
         seat = self.seat
         seat.waited = 0.0
-        started = perf_counter()
         try:
-            self.value = seat.context.run(getattr(seat, self.kind), self.round, *self.args)
+            self.value = seat.context.run(self.function, self.round, self.argument)
         except BaseException as error:  # a node's failure ends the run, never the thread that it happened on
             self.error = error
-        self.seconds = perf_counter() - started - seat.waited
+        ended = perf_counter()
+        seat.seconds = ended - started - seat.waited
+        return ended
+
+
+METHODS: dict[CallKind, str] = {
+    "construct": "__init__",
+    "analyze": "analysis_method",
+    "aggregate": "aggregation_method",
+    "converge": "has_converged",
+    "release": "release",
+}
+
+
+def failure_of(call: Call) -> BaseException:
+    """What ends the run when a call has failed: the user's exception in a NodeError; what is no node's failure as it
+    is, which a Ctrl-C, the run's own stopping and our own errors of the release are."""
+    error = call.error
+    assert error is not None
+    seat = call.seat
+    if isinstance(error, NodeStopped | KeyboardInterrupt):
+        return error
+    if isinstance(error, StarError) and (call.kind == "release" or seat.guard is not None):
+        return error
+    return NodeError.of(
+        error, node_id=seat.node_id, role=seat.role, round=call.round, doing=f"{seat.cls.__name__}.{METHODS[call.kind]}"
+    )
 
 
 def current_lane() -> Lane | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..options import Auto, Serial, Threads
 from .lanes import Call, WorkerLane
-from .pool import Pool, Watch
+from .pool import SLOW, Pool, Watch
 
 if TYPE_CHECKING:
     from ..dispatcher import Dispatcher
@@ -37,6 +37,7 @@ class LocalEngine:
         self._watch = pool.watch
         dispatcher.submit = pool.submit
         dispatcher.measured = pool.measured
+        dispatcher.brisk = SLOW
 
     def rested(self) -> None:
         """The dispatcher has work again."""

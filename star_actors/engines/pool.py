@@ -62,7 +62,7 @@ class Pool:
     def measured(self, call: Call) -> None:
         """Note how long a call took. Its method is slow after two slow calls on end, so that a cold first one
         (imports, caches) does not count; and fast again after one fast call."""
-        if call.seconds > SLOW:
+        if call.seat.seconds > SLOW:
             key = (call.seat.cls, call.kind)
             self._slow_calls[key] = self._slow_calls.get(key, 0) + 1
         elif self._slow_calls:
@@ -128,10 +128,9 @@ class Pool:
             if call is None:
                 return
             lane.current = call
-            lane.started = perf_counter()
-            call.perform()
+            lane.started = started = perf_counter()
+            call.perform(started)
             lane.current = None
-            lane.load += call.seconds
             self.measured(call)
             self._done(call)
 

@@ -39,6 +39,7 @@ class Seat:
         "position",
         "role",
         "round",
+        "seconds",
         "seed",
         "waited",
     )
@@ -68,6 +69,7 @@ class Seat:
         self.lane: Lane | None = None
         self.moved_in: int | None = None
         self.round: int | None = None
+        self.seconds = 0.0
         self.waited = 0.0
 
     def move_to(self, lane: Lane, round: int | None) -> None:
@@ -75,7 +77,7 @@ class Seat:
         self.lane = lane
         self.moved_in = round
 
-    def construct(self, round: int | None) -> None:
+    def construct(self, round: int | None, argument: None) -> None:
         """Make the user's object."""
         self.round = round
         self._sow()
@@ -97,7 +99,11 @@ class Seat:
             aggregate = aggregate.take()
         if round:
             node.latest_result = aggregate
-        return self._contribution([node.analysis_method(self.data, aggregate)])
+        held = [node.analysis_method(self.data, aggregate)]
+        if type(held[0]) in ATOMIC and self.guard is None:
+            node.latest_result = value = held[0]
+            return value, nbytes_of(value)
+        return self._contribution(held)
 
     def aggregate(self, round: int, contributions: list[Any]) -> Any:
         """Run `aggregation_method`; gives the aggregate itself, which stays this node's own."""
