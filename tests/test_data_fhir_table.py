@@ -310,11 +310,19 @@ def test_a_questionnaires_path_needs_a_key_below_the_item() -> None:
         answers(ANSWERED, col_key_seq="resource.item")
 
 
-def test_held_pages_are_found_by_what_stands_after_fhir() -> None:
-    data = [{}, {"Observation?page=2": OBSERVED}]
-    assert held_pages(data)("http://x/kong/source/fhir/Observation?page=2") is OBSERVED
+@pytest.mark.parametrize(
+    "link", ["http://x/kong/source/fhir/Observation?page=2", "/Observation?page=2", "Observation?page=2"]
+)
+def test_held_pages_are_found_by_the_end_of_the_link(link: str) -> None:
+    data = [{}, {"Observation?page=2": OBSERVED, "page=2": ANSWERED, "2": ANSWERED}]
+    assert held_pages(data)(link) is OBSERVED
 
 
-def test_a_page_that_is_not_held_is_an_error_that_names_its_query() -> None:
-    with pytest.raises(ConfigurationError, match=r"asks for 'Observation\?page=3', which no source of this node holds"):
+def test_of_held_pages_the_longest_query_counts() -> None:
+    data = [{"Observation": ANSWERED}, {"site/Observation": OBSERVED}]
+    assert held_pages(data)("http://x/fhir/site/Observation") is OBSERVED
+
+
+def test_a_page_that_is_not_held_is_an_error_that_names_the_link() -> None:
+    with pytest.raises(ConfigurationError, match=r"next link 'http://x/fhir/Observation\?page=3' leads to a page that"):
         held_pages([{"Observation": OBSERVED}])("http://x/fhir/Observation?page=3")

@@ -103,22 +103,21 @@ def fhir_to_csv(
 
 
 def held_pages(data: Sequence[dict[str, Bundle]]) -> Callable[[str], Bundle]:
-    """A `fetch_next` over data that a node holds: FLAME's own way of asking for a next page.
+    """A `fetch_next` over the pages that a node holds, in place of a server.
 
-    `data` is the node's split, `[{query: bundle}]`. A link's query is what stands after its last "/fhir/", the whole
-    link where that is missing; the first source that holds a bundle under this query answers.
-    The callable raises ConfigurationError where none does.
+    `data` is the node's split, `[{query: bundle}]`. A link leads to the bundle under the query that it ends with, whole
+    parts of the path counted; the longest where several do. On FLAME the query is what stands after "/fhir/".
+    The callable raises ConfigurationError where no source holds the page.
     """
 
     def fetch(url: str) -> Bundle:
-        query = url.split("/fhir/")[-1]
-        for source in data:
-            if query in source:
-                return source[query]
-        raise ConfigurationError(
-            f"the bundle's next link asks for {query!r}, which no source of this node holds; add that page under this "
-            f"query, or read all pages at once (star_actors.data.from_fhir does)"
-        )
+        ends = [(len(query), source[query]) for source in data for query in source if f"/{url}".endswith(f"/{query}")]
+        if not ends:
+            raise ConfigurationError(
+                f"the bundle's next link {url!r} leads to a page that this node does not hold; put it into the split "
+                "under the link's query, or read all pages at once (star_actors.data.from_fhir does)"
+            )
+        return max(ends, key=lambda end: end[0])[1]
 
     return fetch
 
