@@ -108,7 +108,7 @@ def run(
         for repeat in range(repeats):
             # Another one begins each time, so that nobody always runs right after the same neighbour.
             for contender in fit[repeat % len(fit) :] + fit[: repeat % len(fit)] if fit else ():
-                if contender.name in gave_up or (contender.heavy and repeat >= heavy_repeats):
+                if contender.name in gave_up or (contender.seldom(workload) and repeat >= heavy_repeats):
                     continue
                 measurement = measure(contender, contender.sized(workload))
                 measurement.repeat = repeat

@@ -506,8 +506,9 @@ def leaky() -> Iterator[Leaky]:
 
 @on_proc
 def test_what_a_run_leaves_behind_is_found(leaky: Leaky) -> None:
-    found = drive(leaky, rounds=20, runs=3)
-    assert [each.split(": ")[1] for each in found] == ["threads", "descriptors", "files"]
+    found = [each.split(": ")[:2] for each in drive(leaky, rounds=20, runs=3)]
+    kinds = ("threads", "descriptors", "files")
+    assert found == [[what, kind] for what in ("leaky, 20 rounds", "leaky, 3 runs") for kind in kinds]
 
 
 @on_proc

@@ -21,7 +21,7 @@ class Contender(ABC):
     """One way to drive the nodes of a workload.
 
     `exact` says that it sums in node order, so that its result must equal the bare loop's bit for bit. `heavy` ones
-    start slowly and are measured fewer times. `needs` is the module that it drives, `install` what pip calls it.
+    start slowly, `sequential` ones sleep through W4 node after node; they are measured fewer times. `needs` is the module that it drives, `install` what pip calls it.
     """
 
     name: ClassVar[str]
@@ -31,6 +31,7 @@ class Contender(ABC):
     install: ClassVar[str] = ""
     exact: ClassVar[bool] = True
     heavy: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
     environment: ClassVar[Mapping[str, str]] = {}
 
     def available(self) -> str | None:
@@ -46,6 +47,10 @@ class Contender(ABC):
     def rounds(self, workload: Workload) -> int:
         """How many rounds it is given, where it is too slow for the workload's own number."""
         return workload.rounds
+
+    def seldom(self, workload: Workload) -> bool:
+        """Whether it takes so long that it is measured fewer times."""
+        return self.heavy or (self.sequential and workload.name == "W4")
 
     def sized(self, workload: Workload) -> Workload:
         """The workload with as many rounds as this contender is given."""

@@ -22,6 +22,7 @@ class NaiveAnyio(Contender):
     name = "naive_anyio"
     title = "naive anyio"
     kind = "actors"
+    sequential = True
 
     def rounds(self, workload: Workload) -> int:
         return 2 if workload.name == "W4" else max(20, workload.rounds // 5)

@@ -22,6 +22,7 @@ class Pfl(Contender):
     needs = "pfl"
     install = "pfl>=0.4"
     exact = False
+    sequential = True
 
     def rounds(self, workload: Workload) -> int:
         if workload.name == "W4":

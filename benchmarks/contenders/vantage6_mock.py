@@ -22,6 +22,8 @@ class Vantage6(Contender):
     title = "vantage6's mock"
     kind = "framework"
     needs = "vantage6.algorithm.tools"
+    heavy = True
+    sequential = True
     install = "vantage6-algorithm-tools>=4.12"
 
     def available(self) -> str | None:
