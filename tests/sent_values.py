@@ -106,6 +106,7 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray):
         return (
             one.dtype == other.dtype
+            and one.dtype.metadata == other.dtype.metadata
             and one.shape == other.shape
             and (one.strides == other.strides or one.size < 2)
             and one.flags.fnc == other.flags.fnc

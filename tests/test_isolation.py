@@ -321,6 +321,14 @@ class TestMoved:
         assert received is not kept
         assert own_and_writable(received["w"], kept["w"])
 
+    @counted
+    def test_a_read_only_array_is_handed_over_writable(self) -> None:
+        held = [frozen(np.zeros(5))]
+        before = id(held[0])
+        received, _ = moved(held)
+        assert id(received) == before
+        assert received.flags.writeable
+
     @pytest.mark.parametrize("make", ARRAYS.values(), ids=ARRAYS)
     def test_what_is_moved_looks_like_what_is_copied(self, make: Callable[[], Any]) -> None:
         array = make()
