@@ -3,10 +3,12 @@
 Every aim is a number per repeat, made of measurements that were taken in the same repeat, so that a machine that is
 slow for a while is slow on both sides of a ratio. Microseconds of W1 and import times are put on the pace of the
 machine that the aims were set on, when it was quiet: where the bare loop beside them took longer than it did there,
-they are shortened by as much, never lengthened. The noise of an aim is the larger of two: half the distance between the
-quartiles of that number over the repeats, and the same of the bare loop in the same case, relative to its median. For
-the efficiency on W2 and W3 the part of the cores that this machine does not give even to bare loops in separate
-processes, measured in the same repeats, is added: a machine that is busy with something else has no second core.
+they are shortened by as much, never lengthened.
+
+The noise of an aim is the larger of two: half the distance between the quartiles of that number over the repeats, and,
+for a time, the same of the bare loop in the same case, relative to its median. For the efficiency on W2 and W3 the part
+of the cores that this machine does not give even to bare loops in separate processes, measured in the same repeats, is
+added: a machine that is busy with something else has no second core.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ class Aim:
     """Whether the bound is a lower one."""
     below: bool = False
     """Whether the bound itself is too much."""
+    timed: bool = True
+    """Whether it is a time, so that the unsteadiness of the bare loop's time counts as noise."""
     shared: bool = False
     """Whether it needs the cores, so that the machine's own shortfall counts as noise."""
 
@@ -97,7 +101,7 @@ def judge_one(aim: Aim, results: Results) -> Verdict:
     values = aim.values(results)
     if not values:
         return Verdict(aim=aim, state="not measured")
-    yardstick = list(_seconds(results, "bare", aim.case).values()) if aim.case is not None else []
+    yardstick = list(_seconds(results, "bare", aim.case).values()) if aim.timed and aim.case is not None else []
     off = noise(values, yardstick, _shortfall(results, aim.case) if aim.shared and aim.case is not None else ())
     median = statistics.median(values)
 
@@ -215,11 +219,8 @@ def _per_node(n: int) -> Callable[[Results], list[float]]:
 
 def _growth(many: int) -> Callable[[Results], list[float]]:
     def values(results: Results) -> list[float]:
-        return _paired(
-            _seconds(results, "star", f"W1 n={many}"),
-            _seconds(results, "star", "W1 n=10"),
-            lambda large, small: (large / many) / (small / 10),
-        )
+        large, small = _per_node(many)(results), _per_node(10)(results)
+        return [one / other for one, other in zip(large, small, strict=False)]
 
     return values
 
@@ -283,6 +284,7 @@ AIMS: tuple[Aim, ...] = (
         unit="MB",
         case="W1 n=10000",
         below=True,
+        timed=False,
         values=lambda results: [m.peak_rss / 1e6 for m in _all(results, "star", "W1 n=10000").values()],
     ),
     Aim(
@@ -346,6 +348,7 @@ AIMS: tuple[Aim, ...] = (
         unit="copies",
         case="W6 n=1000",
         below=True,
+        timed=False,
         values=_extra_copies,
     ),
     Aim(

@@ -230,7 +230,7 @@ def _child(arguments: list[str], contender: Contender | None, workload: Workload
             raise
 
 
-def _tail(log: IO[bytes], lines: int = 3) -> str:
+def _tail(log: IO[bytes], lines: int = 1) -> str:
     log.seek(0)
     return " | ".join(log.read().decode(errors="replace").strip().splitlines()[-lines:])
 

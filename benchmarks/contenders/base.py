@@ -21,7 +21,8 @@ class Contender(ABC):
     """One way to drive the nodes of a workload.
 
     `exact` says that it sums in node order, so that its result must equal the bare loop's bit for bit. `heavy` ones
-    start slowly, `sequential` ones sleep through W4 node after node; they are measured fewer times. `needs` is the module that it drives, `install` what pip calls it.
+    start slowly and `sequential` ones sleep through W4 node after node; both are measured fewer times. `needs` is the
+    module that it drives, `install` what pip calls it.
     """
 
     name: ClassVar[str]
