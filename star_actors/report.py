@@ -7,13 +7,18 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from .findings import Finding
 from .release.withheld import Withheld
+
+if TYPE_CHECKING:
+    from .display.diagnosis import Diagnosis
+    from .display.plots import ReportFigure
 
 __all__ = ["Log", "NodeInfo", "NodeSeconds", "Output", "Record", "Release", "Report", "Round", "StopReason", "Summary"]
 
@@ -142,6 +147,48 @@ class Report(msgspec.Struct, kw_only=True):
         from .tagged import dump_report
 
         return dump_report(self)
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """How the run went, in words: its kind, a sentence, and a sentence of advice."""
+        from .display.diagnosis import diagnose
+
+        return diagnose(self)
+
+    def plot(self) -> ReportFigure:
+        """A Matplotlib figure: the numbers of the aggregate, change, node times and bytes by round.
+
+        Needs the extra `plots`; raises ConfigurationError where it is missing. No window is opened and no global state
+        is touched: `figure.savefig(...)` it, or let a notebook show it.
+        """
+        from .display.plots import plot
+
+        return plot(self)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the report as one self-contained page, `run.html`, and beside it `run.json` for `load_report`.
+
+        A path that ends in `.json` writes that alone. Missing parent folders are made. Returns the path. Raises
+        ConfigurationError for any other ending, OSError where it cannot be written.
+        """
+        from .display.export import save
+
+        return save(self, path)
+
+    def __str__(self) -> str:
+        from .display.summary import as_text
+
+        return as_text(self)
+
+    def __repr__(self) -> str:
+        from .display.summary import as_line
+
+        return as_line(self)
+
+    def _repr_html_(self) -> str:
+        from .display.notebook import as_html
+
+        return as_html(self)
 
 
 class Record:
