@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 
 from .display.console import Console
+from .display.progress import Live, live_display, shown
 from .options import Serial
 from .run import GRACE, Event, Run
 from .tester import Tester
@@ -30,16 +31,19 @@ class StarModelTester(Tester):
         events: SimpleQueue[Event] = SimpleQueue()
         serial = isinstance(self._config.engine, Serial)
         run = self._run = Run(self._config, events.put, stepwise=False)
-        console = Console(run.record, self._config.stream_log_level, sys.stdout)
+        # A serial run is for stepping through: nothing is drawn there unasked.
+        live = live_display(self._config, run.record, default=False if serial else None)
+        stream = sys.stdout if live is None else live.stream
+        console = Console(run.record, self._config.stream_log_level, stream)
         try:
-            with _interruptible():
+            with shown(live, on_thread=serial), _interruptible():
                 if serial:
                     run.tell = console.follow
                     with _alarm(run):
                         run.run_here()
                 else:
                     run.start()
-                    _wait(run, events, console)
+                    _wait(run, events, console, live)
         except BaseException as error:
             _stop(run, events)
             console.rest()
@@ -53,14 +57,19 @@ class StarModelTester(Tester):
         console.say(run.said)
 
 
-def _wait(run: Run, events: SimpleQueue[Event], console: Console) -> None:
+def _wait(run: Run, events: SimpleQueue[Event], console: Console, live: Live | None) -> None:
     """Show what the run tells until it has ended; a run over its time that does not end by itself is abandoned."""
+    end = float("inf") if run.deadline is None else run.deadline + GRACE
+    pause = float("inf") if live is None else live.interval
     while not run.ended.is_set():
-        left = None if run.deadline is None else max(0.0, run.deadline + GRACE - perf_counter())
+        wait = min(pause, max(0.0, end - perf_counter()))
         try:
-            console.follow(events.get(timeout=left))
+            console.follow(events.get(timeout=None if wait == float("inf") else wait))
         except Empty:
-            run.abandon("timeout")
+            if perf_counter() >= end:
+                run.abandon("timeout")
+        if live is not None:
+            live.tick()
 
 
 def _stop(run: Run, events: SimpleQueue[Event]) -> None:

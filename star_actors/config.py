@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .engines.choice import check_extra
 from .errors import ConfigurationError, WrongTypeError
 from .isolation import copy_in
 from .nodes import StarAggregator, StarAnalyzer
@@ -62,6 +63,11 @@ class RunConfig:
     def analyzers(self) -> list[NodePlan]:
         """The analyzer nodes, in the order of their splits."""
         return [node for node in self.nodes if node.role == "default"]
+
+    @property
+    def withholds(self) -> bool:
+        """Whether aggregates are exact values that noise protects, and so appear nowhere."""
+        return self.privacy is not None and self.privacy.noise_at == "final" and not self.privacy.keep_exact
 
     def data_of(self, node: NodePlan) -> Any:
         """The node's own copy of its split. Raises ConfigurationError for what cannot be copied."""
@@ -264,10 +270,11 @@ def _shorthand(epsilon: float | None, sensitivity: float | None) -> Privacy | No
 
 
 def _engine(engine: object) -> EngineOptions:
-    if isinstance(engine, Auto | Serial | Threads | Processes | Dask):
-        return engine
     if isinstance(engine, str) and engine in ENGINES:
-        return ENGINES[engine]()
+        engine = ENGINES[engine]()
+    if isinstance(engine, Auto | Serial | Threads | Processes | Dask):
+        check_extra(engine)
+        return engine
     names = ", ".join(repr(name) for name in ENGINES)
     raise ConfigurationError(f"engine={engine!r} is given, one of {names}, Processes(...) or Dask(...) is wanted")
 

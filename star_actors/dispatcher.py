@@ -91,6 +91,13 @@ class Dispatcher:
         if self.home.idle:
             self._wake()
 
+    def fail(self, error: BaseException) -> None:
+        """End everything with an error that came out of no actor; the first one counts. From any thread."""
+        if self._failure is None:
+            self._failure = error
+        if self.home.idle:
+            self._wake()
+
     def look_again(self) -> None:
         """Have `resting` called once more where the dispatcher sleeps; from any thread."""
         if self.home.idle:

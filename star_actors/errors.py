@@ -113,6 +113,20 @@ class NodeStopped(BaseException):
     """Thrown into user code whose run is over. Not an error of the node, and not to be caught by one."""
 
 
+def without_text(error: BaseException) -> BaseException:
+    """A stand-in for `error`: of its type where that can be made, with its traceback, without its text or chain."""
+    text = "(text withheld: privacy is on, and it may hold an exact value; Privacy(keep_exact=True) shows it)"
+    cls = type(error)
+    try:
+        stand_in = cls.__new__(cls)
+        stand_in.args = (text,)
+        if str(stand_in) not in (text, repr(text)):
+            raise TypeError
+    except Exception:  # a class that cannot be made or shown without its own arguments
+        stand_in = RuntimeError(f"{cls.__name__} {text}")
+    return stand_in.with_traceback(error.__traceback__)
+
+
 def _rebuild(
     cls: type[StarError], args: tuple[Any, ...], state: dict[str, Any], cause: BaseException | None
 ) -> StarError:

@@ -14,7 +14,7 @@ from .engines.lanes import Call
 from .engines.seats import Seat
 from .errors import NodeError, NotConvergedError
 from .findings import Finding
-from .isolation import ATOMIC, Broadcast, Uncopyable, nbytes_of, private_copy
+from .isolation import ATOMIC, Broadcast, Pages, Uncopyable, nbytes_of, private_copy
 from .mailbox import Mailbox
 from .messages import Aggregate, Contribution, Finished
 from .report import Record, Summary
@@ -26,8 +26,9 @@ __all__ = ["LocalStar"]
 class LocalStar:
     """One run's nodes and their messages.
 
-    `round_ended` hears of each finished round; `pause` is a mailbox that must hold something before the next round,
-    or the release, may begin (None: nobody steps the run); `release` releases the final result.
+    `round_ended` hears of each finished round, `sent` of each aggregate that goes to the analyzers; `pause` is a mailbox
+    that must hold something before the next round, or the release, may begin (None: nobody steps the run); `release`
+    releases the final result.
     """
 
     def __init__(
@@ -38,15 +39,19 @@ class LocalStar:
         record: Record,
         *,
         round_ended: Callable[[int], None],
+        sent: Callable[[], None],
         release: Callable[[Any, int], None],
         pause: Mailbox[None] | None,
+        pages: Pages,
     ) -> None:
         self.config = config
         self.record = record
         self.dispatcher = dispatcher
         self.round_ended = round_ended
+        self.sent = sent
         self.release = release
         self.pause = pause
+        self.pages = pages
         self.seats = seats
         self.up: Mailbox[Contribution] = Mailbox(2 * len(seats))
         self.down: list[Mailbox[Aggregate | Finished]] = []
@@ -167,6 +172,7 @@ class LocalAggregator:
             await star.pause
         self._bytes_up = 0
         self._started = perf_counter()
+        star.sent()
         message = Aggregate(aggregate.round, self._broadcast)
         for mailbox in star.down:
             mailbox.put(message)
@@ -190,12 +196,12 @@ class LocalAggregator:
             self._broadcast = result
         elif last:
             try:
-                kept, nbytes = private_copy(result)
+                kept, nbytes = (None, 0) if star.config.withholds else private_copy(result)
             except Uncopyable:  # it is never sent, so it need not be copied
                 kept = Summary(type(result).__name__, 0)
         else:
             try:
-                self._broadcast = broadcast = Broadcast(result, len(star.down))
+                self._broadcast = broadcast = Broadcast(result, len(star.down), pages=star.pages)
             except Uncopyable as error:
                 raise NodeError.of(
                     error,
@@ -204,7 +210,7 @@ class LocalAggregator:
                     round=round,
                     doing="sending its aggregate to the analyzers",
                 ) from error
-            kept, nbytes = broadcast.keep(), broadcast.nbytes
+            kept, nbytes = None if star.config.withholds else broadcast.keep(), broadcast.nbytes
         star.record.finish_round(
             kept,
             nbytes,

@@ -6,7 +6,7 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from .release.withheld import Withheld
 if TYPE_CHECKING:
     from .display.diagnosis import Diagnosis
     from .display.plots import ReportFigure
+    from .messages import Contribution
 
 __all__ = ["Log", "NodeInfo", "NodeSeconds", "Output", "Record", "Release", "Report", "Round", "StopReason", "Summary"]
 
@@ -192,7 +193,11 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Record:
-    """What a run writes down as it goes; `report()` may be called from any thread, at any time."""
+    """What a run writes down as it goes; `report()` may be called from any thread, at any time.
+
+    `arrived` holds the contributions to the round under way, as they came, for a live display; None where the exchange
+    does not tell.
+    """
 
     def __init__(self, nodes: list[NodeInfo], max_bytes: int, *, withhold: bool) -> None:
         self.nodes = nodes
@@ -201,9 +206,9 @@ class Record:
         self.stop_reason: StopReason | None = None
         self.warnings: list[str] = []
         self.findings: list[Finding] = []
-        self.privacy: Any = None
+        self.account: Callable[[], Any] | None = None
         self.seconds = 0.0
-        self.last_aggregate: Any = None
+        self.arrived: list[list[Contribution]] | None = None
         self._withhold = withhold
         self._ids = tuple(node.id for node in nodes)
         self._lock = threading.Lock()
@@ -305,7 +310,7 @@ class Record:
                 stop_reason=self.stop_reason,
                 warnings=warnings,
                 findings=list(self.findings),
-                privacy=self.privacy,
+                privacy=None if self.account is None else self.account(),
                 seconds=self.seconds,
             )
 

@@ -8,23 +8,31 @@ import ctypes
 import threading
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from .config import RunConfig
+from .config import OutputType, Paths, RunConfig
 from .dispatcher import Dispatcher
+from .engines.choice import hosts_of, lanes_of
 from .engines.local import LocalEngine
-from .engines.lanes import Call
+from .engines.lanes import METHODS, Call
 from .engines.seats import Seat
-from .errors import NodeStopped, NotConvergedError, StarError
+from .errors import NodeStopped, NotConvergedError, PrivacyError, StarError
 from .local import LocalStar
+from .isolation import Pages
 from .mailbox import Mailbox
-from .release.pipeline import UNSET, Draft, build_pipeline, run_pipeline
+from .privacy_room import PrivacyRoom, unplanned_stage
+from .release.delivery import check_paths
+from .release.encoding import check_output_type
+from .release.pipeline import UNSET, Draft, Stage, build_pipeline, run_pipeline
 from .report import NodeInfo, Record, Report, StopReason
-from .session.board import Board, Wait
+from .session.board import Board
 from .session.flame import FlameSession
 from .session.storage import LocalStore
+
+if TYPE_CHECKING:
+    from .engines.hosts import Hosts
 
 __all__ = ["GRACE", "Event", "Run"]
 
@@ -51,8 +59,11 @@ class Run:
         self.record = Record(
             [NodeInfo(node.id, node.role, has_data=node.split is not None) for node in config.nodes],
             config.history.max_bytes,
-            withhold=config.privacy is not None and not config.privacy.keep_exact,
+            withhold=config.withholds,
         )
+        self.privacy = None if config.privacy is None else PrivacyRoom(config, stop=self._is_stopped)
+        if self.privacy is not None:
+            self.record.account = self.privacy.ledger.account
         self.deadline = None if config.timeout is None else perf_counter() + config.timeout
         self.said: list[str] = []
         self._started = perf_counter()
@@ -66,6 +77,9 @@ class Run:
         self._board: Board | None = None
         self._thread: threading.Thread | None = None
         self._seats: list[Seat] = []
+        self._pages = Pages()
+        self._engine: LocalEngine | None = None
+        self._hosts: Hosts | None = None
 
     # For whoever waits; from any thread
 
@@ -102,6 +116,12 @@ class Run:
             _throw_into(self._thread)
             self._thread.join(0.1)
             if self._thread.is_alive():
+                self._mark_stuck(call)
+        if self._hosts is not None:
+            for lost in self._hosts.kill():
+                self._mark_stuck(lost)
+        if self._engine is not None:
+            for call in self._engine.stop(0.1):
                 self._mark_stuck(call)
         self._end(self._reason_error())
 
@@ -144,8 +164,7 @@ class Run:
 
     async def _supervise(self) -> None:
         self._loop = asyncio.get_running_loop()
-        options = self.config.engine
-        engine = LocalEngine(options, ordered=self.config.seed is not None)  # type: ignore[arg-type]
+        engine = self._engine = LocalEngine(lanes_of(self.config.engine), ordered=self.config.seed is not None)
         dispatcher = Dispatcher()
         star: LocalStar | None = None
         with anyio.CancelScope() as self._scope:
@@ -154,12 +173,17 @@ class Run:
             if self._stop_reason is not None:
                 self._scope.cancel()
             try:
+                hosts = self._hosts = hosts_of(self.config, self.record)
                 self._board = board = Board(log=self.record.log, find=self.record.find, at=engine.at)
                 self._seats = seats = self._make_seats(board)
                 self._dispatcher = dispatcher
                 engine.attach(dispatcher)
                 dispatcher.resting = lambda idle: self._check_stall() if idle else engine.rested()
                 board.waits_grew = dispatcher.look_again
+                board.submit = self._submit
+                board.pages = self._pages
+                if hosts is not None:
+                    await hosts.start(dispatcher, board, seats)
                 if self.stepwise:
                     self._pause = Mailbox(2)
                 star = LocalStar(
@@ -168,8 +192,10 @@ class Run:
                     dispatcher,
                     self.record,
                     round_ended=self._round_ended,
+                    sent=self._sent,
                     release=self._release,
                     pause=self._pause,
+                    pages=self._pages,
                 )
                 await dispatcher.run()
             finally:
@@ -177,8 +203,12 @@ class Run:
                     self._board.stop()
                 if star is not None:
                     star.close()
-                for call in self._stop_engine(engine):
+                if self._hosts is not None:
+                    for call in self._hosts.stop(0.2):
+                        self._mark_stuck(call)
+                for call in engine.stop(0.2):
                     self._mark_stuck(call)
+                self._pages.close()
                 for seat in self._seats:
                     self._describe(seat, engine)
         if self._scope.cancelled_caught:
@@ -187,6 +217,9 @@ class Run:
             if error is not None:
                 raise error
 
+    def _is_stopped(self) -> bool:
+        return self._board is not None and self._board.stopped
+
     def _make_seats(self, board: Board) -> list[Seat]:
         config = self.config
         participants = [(node.id, node.role) for node in config.nodes]
@@ -194,23 +227,31 @@ class Run:
         seats = []
         for position, node in enumerate(config.nodes):
             cls = config.analyzer if node.role == "default" else config.aggregator
+            hosted = self._hosts is not None and node.role == "default"
             seat = Seat(
                 position,
                 node.id,
                 node.role,
                 cls,
-                config.kwargs_of(node),
-                config.data_of(node),
+                {} if hosted else config.kwargs_of(node),
+                None if hosted else config.data_of(node),
                 self._context.copy(),
                 config.seed,
             )
-            seat.flame = FlameSession(
-                seat, board, participants, data_type=config.data_type, store=LocalStore.of(folder, node.id)
-            )
+            if self.privacy is not None:
+                seat.guard = self.privacy.guard_of(node)
+                seat.secretive = self.privacy.computes_exact(node)
+            if not hosted:
+                store = LocalStore.of(folder, node.id)
+                seat.flame = FlameSession(seat, board, participants, data_type=config.data_type, store=store)
             seats.append(seat)
         if config.seed is not None:
             import numpy  # noqa: F401  (its global generator is seeded before the first method imports it)
         return seats
+
+    def _sent(self) -> None:
+        if self.privacy is not None:
+            self.privacy.sent_exact()
 
     def _round_ended(self, number: int) -> None:
         # Telling wakes another thread, so only where there is something to see.
@@ -218,19 +259,49 @@ class Run:
             self.tell(number)
 
     def _release(self, result: Any, number: int) -> None:
-        """Pass the final aggregate through the pipeline; what is done by the time a stage fails stays on the record."""
-        config, record, board = self.config, self.record, self._board
+        """Release the final aggregate."""
+        config = self.config
+        stage = None if self.privacy is None else self.privacy.final_stage
+        self._pass(Draft(result, number), config.output_type, config.multiple_results, config.paths, stage)
+
+    def _submit(
+        self,
+        result: Any,
+        output_type: OutputType = "str",
+        multiple_results: bool = False,
+        filename: Paths | None = None,
+        local_dp: dict[str, float] | None = None,
+    ) -> dict[str, str] | list[dict[str, str]]:
+        """Release what the aggregator submits by itself, on its own thread; answers as FLAME's SDK does."""
+        check_output_type(output_type, multiple_results)
+        if filename is not None:
+            check_paths(filename, multiple_results=multiple_results, name="filename")
+        stage: Stage | None = None
+        if self.privacy is not None:
+            stage = self.privacy.early_stage(local_dp)
+        elif local_dp is not None:
+            stage, self.record.account = unplanned_stage(local_dp, self._aggregator_id, self._is_stopped)
+        draft = Draft(result, self.record.finished_rounds)
+        self._pass(draft, output_type, multiple_results, filename, stage)
+        answers = [{"status": "success"} for _ in draft.outputs]
+        return answers if draft.several else answers[0]
+
+    def _pass(
+        self, draft: Draft, output_type: OutputType, multiple_results: bool, paths: Paths | None, stage: Stage | None
+    ) -> None:
+        """Pass a draft through the pipeline; what is done by the time a stage fails stays on the record."""
+        record, board = self.record, self._board
         assert board is not None
         stages = build_pipeline(
-            output_type=config.output_type,
-            multiple_results=config.multiple_results,
-            paths=config.paths,
+            output_type=output_type,
+            multiple_results=multiple_results,
+            paths=paths,
             announce=self.said.append,
             warn=record.warn,
+            privacy_stage=stage,
         )
         # A run that was stopped meanwhile delivers nothing.
         stages.insert(-1, lambda draft: board.check())
-        draft = Draft(result, number)
         try:
             run_pipeline(stages, draft)
         finally:
@@ -238,31 +309,47 @@ class Run:
                 record.result = draft.result
             record.outputs.extend(draft.outputs)
 
+    @property
+    def _aggregator_id(self) -> str:
+        return next(node.id for node in self.config.nodes if node.role == "aggregator")
+
     def _check_stall(self) -> None:
         """Where every node that is busy waits for a message, nobody is left to send it: end the first such wait."""
-        board, dispatcher = self._board, self._dispatcher
+        board, dispatcher, hosts = self._board, self._dispatcher, self._hosts
         assert board is not None and dispatcher is not None
-        if not dispatcher.open_calls or dispatcher.async_calls or board.waiting_nodes < dispatcher.open_calls:
+        if not dispatcher.open_calls or dispatcher.async_calls:
+            return
+        far = hosts.stalled() if hosts is not None else []
+        if far is None or board.waiting_nodes + len(far) < dispatcher.open_calls:
             return
         waits = board.waits
         if any(wait.deadline is not None for wait in waits):
             return
         order = {seat.node_id: seat.position for seat in self._seats}
-        waits.sort(key=lambda wait: order[wait.seat.node_id])
-        board.give_up(waits[0], TimeoutError(_stall_text(waits)))
-
-    def _stop_engine(self, engine: LocalEngine) -> list[Call]:
-        left = engine.stop(0.2)
-        return left
+        near = {order[wait.seat.node_id]: wait for wait in reversed(waits)}
+        told = sorted([*far, *((position, wait.what) for position, wait in near.items())])
+        text = _stall_text([(self._seats[position].node_id, what) for position, what in told])
+        first = told[0][0]
+        if first in near:
+            board.give_up(near[first], TimeoutError(text))
+        elif hosts is not None:
+            hosts.give_up(first, text)
 
     def _mark_stuck(self, call: Call) -> None:
         self.record.nodes[call.seat.position].stuck = True
+        host = self._hosts.where(call.seat) if self._hosts is not None else None
+        fate = "left behind on its thread" if host is None else f"ended with {host}"
         self.record.warn(
-            f"{call.seat.node_id}: {call.seat.cls.__name__}'s method did not return, and was left behind on its thread"
+            f"{call.seat.node_id}: {call.seat.cls.__name__}.{METHODS[call.kind]} did not return, and was {fate}"
         )
 
     def _describe(self, seat: Seat, engine: LocalEngine) -> None:
         node = self.record.nodes[seat.position]
+        host = self._hosts.where(seat) if self._hosts is not None else None
+        if host is not None:
+            node.ran_on = host
+            node.moved = seat.moved_in
+            return
         if seat.lane is not None:
             node.ran_on = "worker thread"
             node.moved = seat.moved_in
@@ -306,6 +393,11 @@ class Run:
             record.stop_reason = self._stop_reason or "max_iterations"
         elif isinstance(error, KeyboardInterrupt):
             record.stop_reason = "stopped"
+        elif isinstance(error, PrivacyError) and self.privacy is not None and self.privacy.spent(error):
+            record.stop_reason = "budget"
+            if self.config.privacy is not None and self.config.privacy.noise_at != "final" and record.finished_rounds:
+                # What the budget paid for is a result, and stays one.
+                record.result = record.round(record.finished_rounds - 1).aggregate
         else:
             record.stop_reason = "failed"
         if isinstance(error, StarError):
@@ -348,7 +440,7 @@ def _throw_into(thread: threading.Thread) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(NodeStopped))
 
 
-def _stall_text(waits: list[Wait]) -> str:
-    lines = "; ".join(f"{wait.seat.node_id} waits for {wait.what}" for wait in waits[:5])
+def _stall_text(waits: list[tuple[str, str]]) -> str:
+    lines = "; ".join(f"{node_id} waits for {what}" for node_id, what in waits[:5])
     more = f"; and {len(waits) - 5} more" if len(waits) > 5 else ""
     return f"nobody is left to send what is waited for, so this would hang on FLAME: {lines}{more}"

@@ -40,6 +40,8 @@ STYLE = """<style>
 .star-report .shapes path {
   fill: none; stroke: #1a8a94; stroke-width: 1.75; stroke-linejoin: round; vector-effect: non-scaling-stroke;
 }
+.star-report .spark { display: inline-block; width: 18em; height: 1.6em; vertical-align: middle; }
+.star-report .spark path { fill: none; stroke: #1a8a94; stroke-width: 1.5; vector-effect: non-scaling-stroke; }
 </style>"""
 
 

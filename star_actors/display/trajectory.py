@@ -12,7 +12,7 @@ from star_actors.report import Round, Summary
 from .formats import number, size
 from .values import Numbers
 
-__all__ = ["Step", "aggregate_text", "is_private", "pick", "trajectory"]
+__all__ = ["Step", "aggregate_text", "is_private", "measured", "pick", "trajectory"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from greenlet import getcurrent, greenlet
 
-from ..errors import NodeError, NodeStopped, StarError
+from ..errors import NodeError, NodeStopped, PrivacyError, StarError, without_text
 
 if TYPE_CHECKING:
     from .seats import Seat
 
-__all__ = ["Call", "CallKind", "Lane", "WorkerLane", "current_lane", "failure_of"]
+__all__ = ["METHODS", "Call", "CallKind", "Failure", "Lane", "WorkerLane", "current_lane", "failure_of"]
 
 CallKind = Literal["construct", "analyze", "aggregate", "converge", "release"]
 
@@ -74,6 +74,14 @@ class Call:
         return ended
 
 
+class Failure(Exception):
+    """What a call's failure has come to where it was performed: `error` ends the run as it is."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 METHODS: dict[CallKind, str] = {
     "construct": "__init__",
     "analyze": "analysis_method",
@@ -89,10 +97,15 @@ def failure_of(call: Call) -> BaseException:
     error = call.error
     assert error is not None
     seat = call.seat
+    if isinstance(error, Failure):
+        return error.error
     if isinstance(error, NodeStopped | KeyboardInterrupt):
         return error
-    if isinstance(error, StarError) and (call.kind == "release" or seat.guard is not None):
+    if isinstance(error, StarError) and (call.kind == "release" or isinstance(error, PrivacyError)):
         return error
+    if seat.secretive:
+        # Its text may hold the exact value that noise protects; its type and its lines do not.
+        error = without_text(error)
     return NodeError.of(
         error, node_id=seat.node_id, role=seat.role, round=call.round, doing=f"{seat.cls.__name__}.{METHODS[call.kind]}"
     )

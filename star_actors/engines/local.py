@@ -16,10 +16,12 @@ __all__ = ["LocalEngine"]
 
 
 class LocalEngine:
-    """Places the calls of one run. `ordered` keeps them on one thread in node order, which a seed needs."""
+    """Places the calls of one run. `ordered` keeps them on one thread in node order, which a seed needs; `cores` is how
+    many lanes may compute at once (None: one for each that the process may use)."""
 
-    def __init__(self, options: Serial | Auto | Threads, *, ordered: bool) -> None:
+    def __init__(self, options: Serial | Auto | Threads, *, ordered: bool, cores: int | None = None) -> None:
         self._options = Serial() if ordered else options
+        self._cores = cores
         self._pool: Pool | None = None
         self._watch: Watch | None = None
 
@@ -34,6 +36,8 @@ class LocalEngine:
             home=None if spread else dispatcher.home,
             done=dispatcher.done,
         )
+        if self._cores is not None:
+            pool.cores = self._cores
         self._watch = pool.watch
         dispatcher.submit = pool.submit
         dispatcher.measured = pool.measured

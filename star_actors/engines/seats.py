@@ -22,7 +22,9 @@ __all__ = ["Seat"]
 class Seat:
     """One node: its class and kwargs, and once constructed its instance.
 
-    The methods are the four kinds of calls; each runs user code, on the node's thread, in the node's own context.
+    The methods are the kinds of calls; each runs user code, on the node's thread, in the node's own context. `guard`
+    is passed what the node computed, and gives what may leave it; `secretive` says that this node computes exact values
+    that noise protects.
     """
 
     __slots__ = (
@@ -40,6 +42,7 @@ class Seat:
         "role",
         "round",
         "seconds",
+        "secretive",
         "seed",
         "waited",
     )
@@ -65,6 +68,7 @@ class Seat:
         self.seed = seed
         self.flame: Any = None
         self.guard: Callable[[int, Any], Any] | None = None
+        self.secretive = False
         self.node: Any = None
         self.lane: Lane | None = None
         self.moved_in: int | None = None

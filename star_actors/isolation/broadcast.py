@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from .arrays import array_over, memory_of, order_of
 from .copies import pickled_copy
 from .flat import CONTAINERS, leaf_copy, mutable_leaves, replaced
 from .kinds import ATOMIC, immutable_types, is_plain_array, nbytes_of
-from .pages import LARGE, Held, Pages, hold
+from .pages import LARGE, Held, Loan, Pages, hold
 from .pickled import dump, load, nbytes_of_pickle
 from .uncopyable import NEVER_A_COPY_FAILURE, Uncopyable, qualified_name, uncopyable
 
@@ -61,6 +62,16 @@ class Broadcast:
     def keep(self) -> Any:
         """The value, for the record; costs what a `take` costs."""
         return self._give()
+
+    def lend(self) -> tuple[bytes, Sequence[memoryview], Loan | None]:
+        """The value for other processes: its pickle, the buffers out of it, and the memory that has just these
+        buffers where they can be mapped instead of copied."""
+        data, buffers = dump(self.take())
+        loan = self._held.lend() if self._held is not None else None
+        if loan is not None and [size for _, size in loan.places] != [buffer.nbytes for buffer in buffers]:
+            os.close(loan.fd)  # the pickle has other buffers than the memory
+            loan = None
+        return data, buffers, loan
 
     def close(self) -> None:
         """Nothing more will be taken: descriptors are closed, and pages become free with the last array over them."""

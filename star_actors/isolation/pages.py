@@ -11,19 +11,19 @@ import mmap
 import os
 import sys
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from .libc import HUGE_PAGE, MADV_COLLAPSE, MAP_NORESERVE, libc, rounded_up
 from .pickled import writable_copy
 
-__all__ = ["Held", "Pages", "hold"]
+__all__ = ["ALIGNMENT", "LARGE", "Held", "Loan", "Pages", "hold", "mapping"]
 
 # From here on a mapping that is read costs a fifth of a copy, and one that is written to throughout about the same.
 # Below it the C library's heap often has the memory at hand, and copies are faster.
 LARGE = 1 << 20
 
-_ALIGNMENT = 64
+ALIGNMENT = 64
 # Making huge pages costs what about five receivers save that read the memory.
 _MANY_RECEIVERS = 5
 _IDLE = 4
@@ -93,8 +93,20 @@ class Held:
         """One buffer for each that was given, in order."""
         raise NotImplementedError
 
+    def lend(self) -> Loan | None:
+        """The memory of the parts itself, for other processes to map; None where there is none to lend."""
+        return None
+
     def close(self) -> None:
         """No more `parts` will be asked for."""
+
+
+class Loan(NamedTuple):
+    """Memory that other processes may map: a descriptor of the borrower's own, and (offset, size) of each part."""
+
+    fd: int
+    size: int
+    places: list[tuple[int, int]]
 
 
 def hold(buffers: Sequence[memoryview], receivers: int, pages: Pages | None) -> Held:
@@ -119,7 +131,7 @@ class _Mapped(Held):
     def __init__(self, buffers: Sequence[memoryview], receivers: int, pages: Pages | None) -> None:
         self._segment: _Segment | None = None
         self._sizes = [b.nbytes for b in buffers]
-        ends = itertools.accumulate(rounded_up(size, _ALIGNMENT) for size in self._sizes)
+        ends = itertools.accumulate(rounded_up(size, ALIGNMENT) for size in self._sizes)
         self._offsets = [0, *ends]
         self._lock = threading.Lock()
         size = rounded_up(self._offsets.pop(), mmap.PAGESIZE)
@@ -136,6 +148,14 @@ class _Mapped(Held):
             if whole is None:
                 return [segment.memory.read(o, n) for o, n in zip(self._offsets, self._sizes, strict=True)]
         return [whole[o : o + n] for o, n in zip(self._offsets, self._sizes, strict=True)]
+
+    def lend(self) -> Loan | None:
+        with self._lock:
+            segment = self._segment
+            if segment is None:
+                raise RuntimeError("nothing can be lent any more: the broadcast is closed")
+            fd = segment.lend()
+        return Loan(fd, segment.memory.size, list(zip(self._offsets, self._sizes, strict=True)))
 
     def close(self) -> None:
         with self._lock:
@@ -155,14 +175,12 @@ class _Segment:
 
     def map(self) -> memoryview | None:
         """A private mapping of the whole, which ends with the last array or view over it; None at a limit."""
-        if len(_mappings()) >= _MAPPINGS:
-            return None
-        try:
-            address = self.memory.map_private()
-        except OSError:  # a limit of the system's
-            return None
-        owner = _Mapping(address, self.memory.size, self)
-        return libc().view(address, self.memory.size, owner)
+        return mapping(self.memory.map_private, self.memory.size, self)
+
+    def lend(self) -> int:
+        """A descriptor of the memory; nobody here will know how long it is mapped, so it is not used again."""
+        self._pages = None
+        return self.memory.duplicate()
 
     def shut(self) -> None:
         if self._pages is None or not self._pages.may_wait(self.memory):
@@ -175,13 +193,25 @@ class _Segment:
             self._pages.give_back(self.memory)
 
 
-class _Mapping:
-    __slots__ = ("_address", "_mappings", "_segment", "_size", "_unmap")
+def mapping(map: Callable[[], int], size: int, keep: object) -> memoryview | None:
+    """The memory that `map` gives the address of, until the last array or view over it is gone; None at a limit of
+    the system's. `keep` lives as long."""
+    if len(_mappings()) >= _MAPPINGS:
+        return None
+    try:
+        address = map()
+    except OSError:
+        return None
+    return libc().view(address, size, _Mapping(address, size, keep))
 
-    def __init__(self, address: int, size: int, segment: _Segment) -> None:
+
+class _Mapping:
+    __slots__ = ("_address", "_keep", "_mappings", "_size", "_unmap")
+
+    def __init__(self, address: int, size: int, keep: object) -> None:
         self._address = address
         self._size = size
-        self._segment = segment
+        self._keep = keep
         # Bound here, since module names may be gone when the last array dies.
         self._unmap = libc().munmap
         self._mappings = _mappings()
@@ -250,6 +280,10 @@ class _Memory:
             self._shared = calls.map(self._fd, self.size, mmap.MAP_SHARED, aligned=aligned)
             # Old kernels refuse; then the pages stay small.
             self.huge = aligned and calls.madvise(self._shared, self.size, MADV_COLLAPSE) == 0
+
+    def duplicate(self) -> int:
+        """Another descriptor of the same memory."""
+        return os.dup(self._fd)
 
     def close_descriptor(self) -> None:
         """No new mapping can be made; the ones there are stay."""

@@ -19,6 +19,7 @@ from ..findings import Finding
 
 if TYPE_CHECKING:
     from ..engines.seats import Seat
+    from ..isolation import Pages
     from ..report import Log
 
 __all__ = ["NOT_YET", "Board", "Envelope", "Wait"]
@@ -81,6 +82,7 @@ class Board:
         self.submit: Callable[..., Any] | None = None
         self.progress: Callable[[str, int], None] | None = None
         self.waits_grew: Callable[[], None] | None = None
+        self.pages: Pages | None = None
         self.stopped = False
         self._inboxes: dict[str, Callable[[Envelope], None]] = {}
         self._waits: dict[str, list[Wait]] = {}

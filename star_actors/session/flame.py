@@ -9,6 +9,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..findings import Finding
+from ..isolation import Broadcast
 from ..report import Log
 from .board import Board, Wait
 from .inbox import Inbox, Message
@@ -288,7 +289,7 @@ class FlameSession:
         """Send any picklable object; each receiver gets a copy of its own."""
         self._board.check()
         ids = self._known("receivers", receivers)
-        copies = self._inbox.broadcast(data, len(ids))
+        copies = Broadcast(data, len(ids), pages=self._board.pages)
         try:
             for envelope in self._inbox.address(ids, "data", message_category, copies.take):
                 self._board.deliver(envelope)
@@ -319,7 +320,7 @@ class FlameSession:
             if tag is not None:
                 raise ValueError(f"tag={tag!r} is given with location='global'; tags are for local data only")
             ids = self._known("remote_node_ids", remote_node_ids, itself=True)
-            copies = self._inbox.broadcast(data, len(ids))
+            copies = Broadcast(data, len(ids), pages=self._board.pages)
             answers = {}
             try:
                 for envelope in self._inbox.address(ids, "stored", "", copies.take):
@@ -414,6 +415,7 @@ class FlameSession:
             separator,
             output_type,
             fetch_next=self._sources.next_page,
+            notice=lambda text: self.flame_log(text, log_type="notice"),
         )
 
     # The result

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Literal
 
-from ..isolation import Broadcast, private_copy
+from ..isolation import private_copy
 from .board import NOT_YET, Envelope
 
 __all__ = ["Inbox", "Message"]
@@ -80,10 +80,6 @@ class Inbox:
                 f"a message is carried as JSON, and this one cannot be: {error}; "
                 "send other objects with send_intermediate_data"
             ) from error
-
-    def broadcast(self, data: Any, receivers: int) -> Broadcast:
-        """An object on its way to several nodes."""
-        return Broadcast(data, receivers)
 
     def address(
         self, receivers: list[str], kind: Literal["message", "data", "stored"], category: str, take: Callable[[], Any]

@@ -71,16 +71,10 @@ class Sources:
         return httpx.AsyncClient(base_url=f"http://{data_id}", transport=httpx.MockTransport(answer))
 
     def next_page(self, url: str) -> dict[str, Any]:
-        """The bundle that a `next` link leads to: one of this node's own, by the end of the link."""
-        if self._shaped():
-            for source in self._seat.data:
-                for query, bundle in source.items():
-                    if isinstance(bundle, dict) and url.endswith(query):
-                        return bundle
-        raise LookupError(
-            f"the bundle's next link {url!r} leads out of this node's split; bring all pages in "
-            "(star_actors.data.from_fhir does), or put the page into the split under that query"
-        )
+        """The bundle that a `next` link leads to, out of this node's split."""
+        from ..data.fhir_table import held_pages
+
+        return held_pages(self._seat.data if self._shaped() else [])(url)
 
     def _select(self, kind: str, names: list[str] | None) -> Any:
         if kind != self._data_type and not self._shaped():

@@ -1,0 +1,207 @@
+"""Hosts in worker processes of this machine, one socket each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from ..config import RunConfig
+from ..errors import ConfigurationError
+from ..isolation.pages import Loan
+from ..options import Processes
+from ..report import Record
+from .channel import Channel
+from .hosts import Hosts, Remote
+from .lanes import Call
+from .parcels import Parcel, parcel_of
+from .segments import Lent, Segments
+
+__all__ = ["ProcessHosts", "cores_here"]
+
+BOOT = "import sys; sys.path[:] = {paths!r}; from star_actors.engines.worker import main; main({fd})"
+
+
+class ProcessHosts(Hosts):
+    """One host in each worker process. The processes import nothing of the caller's script, and end with the run."""
+
+    def __init__(self, config: RunConfig, record: Record) -> None:
+        super().__init__(config, record)
+        if not hasattr(socket, "AF_UNIX") or not hasattr(socket, "SCM_RIGHTS"):
+            raise ConfigurationError(
+                'engine="processes" needs Unix sockets, which this system does not have: use "auto" or "threads"'
+            )
+        self._workers: list[Worker] = []
+        self._segments = Segments()
+        self.hold_once = self._segments.hold_once
+
+    async def open(self, nodes: int) -> list[Remote]:
+        options = self.config.engine
+        assert isinstance(options, Processes)
+        cores = cores_here()
+        count = min(options.workers or cores, nodes)
+        self.cores = max(1, cores // count)
+        loop = asyncio.get_running_loop()
+        for number in range(count):
+            worker = Worker(number)
+            self._workers.append(worker)
+            worker.listen(loop, self)
+        return [worker.remote for worker in self._workers]
+
+    def parcel_of_loan(
+        self, data: bytes, buffers: Sequence[memoryview], loan: Loan | None, type_name: str
+    ) -> Parcel:
+        if loan is None:
+            return parcel_of(data, buffers, self.hold_once, type_name)
+        lent = Lent(loan.fd, loan.size)
+        return Parcel(data, loan.places, lent, len(data) + sum(size for _, size in loan.places), type_name)
+
+    def stop(self, patience: float) -> list[Call]:
+        self.stopping = True
+        deadline = perf_counter() + patience
+        for worker in self._workers:
+            worker.channel.end()
+        left = []
+        for worker in self._workers:
+            if not worker.has_ended(max(0.0, deadline - perf_counter())):
+                left.extend(worker.remote.calls.values())
+                worker.kill()
+            worker.close(asyncio.get_running_loop())
+        self._segments.close()
+        return left
+
+    def kill(self) -> list[Call]:
+        self.stopping = True
+        calls = [call for worker in self._workers for call in worker.remote.calls.values() if worker.alive]
+        for worker in self._workers:
+            worker.kill()
+        return calls
+
+
+class Worker:
+    """One worker process, from its start to its burial."""
+
+    def __init__(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fd = theirs.fileno()
+            paths = [path for path in sys.path if isinstance(path, str)]
+            flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, *flags, "-c", BOOT.format(paths=paths, fd=fd)],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[fd],
+                    # A Ctrl-C in the terminal is for the run, which says when to stop; and whatever the nodes start
+                    # can be ended with them.
+                    process_group=0,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        self.channel = Channel(ours)
+        self.remote = Remote(f"worker process {number} (pid {self._process.pid})", self._deliver)
+        self._pidfd = _pidfd(self._process.pid)
+        self._closed = False
+
+    def _deliver(self, batch: list[Any]) -> None:
+        with contextlib.suppress(ConnectionError):  # whoever reads the socket finds that its end is gone
+            self.channel.send(batch)
+
+    def listen(self, loop: asyncio.AbstractEventLoop, hosts: Hosts) -> None:
+        """Have what comes, and the end of the process, noticed on the loop."""
+
+        def end() -> None:
+            self._deaf(loop)
+            hosts.lost(self.remote, f"{self.remote.name} {self._how_it_ended()}")
+
+        def read() -> None:
+            try:
+                while (messages := self.channel.receive(wait=False)) is not None:
+                    hosts.heard(self.remote, messages)
+            except EOFError:
+                end()
+            except Exception as error:  # out of a callback it would go nowhere, and the run would wait for ever
+                self._deaf(loop)
+                hosts.fail(error)
+
+        def died() -> None:
+            read()
+            if not self._closed:
+                end()
+
+        loop.add_reader(self.channel.socket, read)
+        if self._pidfd is not None:
+            loop.add_reader(self._pidfd, died)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def has_ended(self, patience: float) -> bool:
+        """Whether the process ends within so many seconds."""
+        if self._pidfd is not None:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll(patience * 1000)
+            return not self.alive
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End the process, and whatever it started, at once. From any thread."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close every descriptor."""
+        self._deaf(loop)
+        self.channel.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _deaf(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._closed = True
+        loop.remove_reader(self.channel.socket)
+        if self._pidfd is not None:
+            loop.remove_reader(self._pidfd)
+
+    def _how_it_ended(self) -> str:
+        if not self.has_ended(1.0):
+            return "has closed its connection"
+        code = self._process.returncode
+        if code >= 0:
+            return f"ended with exit code {code}"
+        try:
+            return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+        except ValueError:  # a signal without a name
+            return f"was killed by signal {-code}"
+
+
+def cores_here() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor that can be read once the process has ended; None where the system has none."""
+    opener: Callable[[int], int] | None = getattr(os, "pidfd_open", None)
+    try:
+        return opener(pid) if opener is not None else None
+    except OSError:
+        return None
