@@ -58,7 +58,8 @@ class Curve(StarAggregator):
 def pooled_fit(patients: pd.DataFrame, days: Array) -> Array:
     """The survival on `days` that lifelines finds with all patients in one place."""
     fit = KaplanMeierFitter().fit(patients["time"], patients["status"])
-    return fit.survival_function_at_times(days).to_numpy()
+    survival: Array = fit.survival_function_at_times(days).to_numpy()
+    return survival
 
 
 async def main() -> None:
