@@ -54,7 +54,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The cells of the executed notebook, by their source."""
     folder = tmp_path_factory.mktemp("notebook")
     sources = [CLASSES, BLOCKING, TWICE, AWAITED, LIVE, FAILING, AFTER_THE_FAILURE]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    v4: Any = nbformat.v4  # its functions have no types
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(source) for source in sources])
     notebook.cells[sources.index(FAILING)].metadata["tags"] = ["raises-exception"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
@@ -64,7 +65,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def printed(cell: Any) -> list[str]:
-    return "".join(output.text for output in cell.outputs if output.output_type == "stream").splitlines()
+    return [line for output in cell.outputs if output.output_type == "stream" for line in str(output.text).splitlines()]
 
 
 def value(cell: Any) -> str:
