@@ -197,7 +197,9 @@ class Dispatcher:
                     self.open_calls -= 1
                     self._step(call.waiter)
             elif ready:
-                self._step(ready.popleft())
+                # All of them before the next call, so that every call that is due can be seen, and taken, by a worker.
+                while ready:
+                    self._step(ready.popleft())
                 now = perf_counter()
             else:
                 return

@@ -209,6 +209,8 @@ class Lane:
                 self._spare.pop().throw()
         finally:
             _thread.lane = outer
+            # A thread that ends while its main greenlet is still referred to makes greenlet search the whole heap.
+            self.hub = None
 
     def _run(self) -> bool:
         while True:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -55,9 +56,26 @@ class Pool:
             lane.submit(call)
         elif self.home is not None and not (self._slow_calls and self._slow(call)):
             self.home.calls.append(call)
+        elif self.spread:
+            self._seat(call)
         else:
             self._unplaced.append(call)
             self.offer()
+
+    def _seat(self, call: Call) -> None:
+        """Give a node a lane of its own before anything of it has run; beyond the cap, nodes share them in turn."""
+        seat = call.seat
+        if len(self.lanes) < self.max_threads:
+            self.lanes.append(self._start_lane())
+            lane = self.lanes[-1]
+        else:
+            self.capped = True
+            lane = self.lanes[seat.position % self.max_threads]
+        seat.move_to(lane, None)
+        lane.submit(call)
+
+    def _start_lane(self) -> WorkerLane:
+        return WorkerLane(self._work, f"star-worker-{len(self.lanes)}", self._has_more)
 
     def measured(self, call: Call) -> None:
         """Note how long a call took. Its method is slow after two slow calls on end, so that a cold first one
@@ -90,16 +108,15 @@ class Pool:
                 lane.ring()
                 wanted -= 1
         with self._lock:
-            # The home lane computes too where it is held up; in a spread pool it has no calls of its own.
-            room = self.max_threads if self.spread else self.cores - self._home_held
-            room = max(room - len(self.lanes), extra)
+            # The home lane computes too where it is held up.
+            room = max(self.cores - self._home_held - len(self.lanes), extra)
             if self._closed:
                 return
             for _ in range(min(wanted, room)):
                 if len(self.lanes) >= self.max_threads:
                     self.capped = True
                     return
-                self.lanes.append(WorkerLane(self._work, f"star-worker-{len(self.lanes)}", self._has_more))
+                self.lanes.append(self._start_lane())
 
     def hold_home(self, held: bool) -> None:
         """Open the home lane's queue to the workers, or close it again."""
@@ -168,6 +185,7 @@ class Watch:
         self._closed = False
         self._clocks: dict[Lane, tuple[float, float]] = {}
         self._home_thread = threading.get_ident()
+        self._home_native = threading.get_native_id()
         self.thread = threading.Thread(target=self._main, name="star-watch", daemon=True)
         self.thread.start()
 
@@ -229,7 +247,8 @@ class Watch:
         clocks, self._clocks = self._clocks, {}
         for lane in running:
             clock = _thread_clock(lane.thread.ident if isinstance(lane, WorkerLane) else self._home_thread)
-            last, still_since = clocks.get(lane, (clock, now))
+            # Nothing is known of one that is seen for the first time: it may well compute.
+            last, still_since = clocks.get(lane, (clock - window, now))
             if clock - last > 0.0001:
                 still_since = now
             self._clocks[lane] = (clock, still_since)
@@ -240,9 +259,20 @@ class Watch:
         if pool.waiting:
             # Nobody computes: the lanes sleep, or wait for a disk or a network. Otherwise one more for each that is
             # blocked while others compute.
-            pool.offer(extra=GROWTH * max(1, len(running)) if used < 0.3 * window else blocked)
+            still = used < 0.3 * window and not any(map(self._wants_to_run, running))
+            pool.offer(extra=GROWTH * max(1, len(running)) if still else blocked)
             return True
         return home is not None and not home.idle
+
+    def _wants_to_run(self, lane: Lane) -> bool:
+        """Whether a lane that has used no processor is waiting for one, as on a busy machine; False where the system
+        does not tell."""
+        thread = lane.thread.native_id if isinstance(lane, WorkerLane) else self._home_native
+        try:
+            status = Path(f"/proc/self/task/{thread}/stat").read_bytes()
+        except OSError:
+            return False
+        return status[status.rindex(b")") + 2 :][:1] == b"R"
 
 
 def _thread_clock(ident: int | None) -> float:
