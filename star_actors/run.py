@@ -15,12 +15,12 @@ import anyio
 from .config import OutputType, Paths, RunConfig
 from .dispatcher import Dispatcher
 from .engines.choice import hosts_of, lanes_of
-from .engines.local import LocalEngine
 from .engines.lanes import METHODS, Call
+from .engines.local import LocalEngine
 from .engines.seats import Seat
 from .errors import NodeStopped, NotConvergedError, PrivacyError, StarError
-from .local import LocalStar
 from .isolation import Pages
+from .local import LocalStar
 from .mailbox import Mailbox
 from .privacy_room import PrivacyRoom, unplanned_stage
 from .release.delivery import check_paths

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from .parcels import Memory, Parcel
+from .parcels import Attachment, Parcel
 from .segments import Arrived, Segments
 from .wire import Released
 
@@ -53,6 +53,8 @@ class Channel:
             return
         header = _HEADER.pack(len(payload), len(memories))
         if memories:
+            for memory in memories:
+                self.segments.sent(memory)
             fds = array.array("i", [memory.fd for memory in memories])
             done = self.socket.sendmsg([header, payload], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
             if done < len(header) + len(payload):
@@ -114,9 +116,9 @@ class Channel:
             Arrived(self._fds.popleft(), self._let_go.append)
 
 
-def _encode(messages: Sequence[Any]) -> tuple[bytes, list[Memory]]:
+def _encode(messages: Sequence[Any]) -> tuple[bytes, list[Attachment]]:
     """A batch, and the memory that goes with it: in the pickle a buffer out of band keeps the place of each."""
-    memories: list[Memory] = []
+    memories: list[Attachment] = []
 
     def reduced(parcel: Parcel) -> tuple[Any, ...]:
         memory = parcel.memory
@@ -124,7 +126,15 @@ def _encode(messages: Sequence[Any]) -> tuple[bytes, list[Memory]]:
             return Parcel, (parcel.data, parcel.buffers, None, parcel.nbytes, parcel.type_name)
         memories.append(memory)
         stand_in = pickle.PickleBuffer(bytearray())
-        return _arrived, (parcel.data, parcel.buffers, stand_in, memory.size, memory.number, parcel.nbytes, parcel.type_name)
+        return _arrived, (
+            parcel.data,
+            parcel.buffers,
+            stand_in,
+            memory.size,
+            memory.number,
+            parcel.nbytes,
+            parcel.type_name,
+        )
 
     stream = io.BytesIO()
     pickler = pickle.Pickler(stream, protocol=5, buffer_callback=lambda stand_in: None)

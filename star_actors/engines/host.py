@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 
 from ..dispatcher import Dispatcher
-from ..errors import _OURS, ConfigurationError, _describe, _picklable, NodeStopped, StarError
+from ..errors import _OURS, ConfigurationError, NodeStopped, StarError, _describe, _picklable
 from ..isolation import ATOMIC, Uncopyable
 from ..mailbox import Mailbox
 from ..options import Auto

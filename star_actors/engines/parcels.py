@@ -13,7 +13,7 @@ from ..isolation.pages import ALIGNMENT
 from ..isolation.pickled import dump, load, nbytes_of_pickle, writable_copy
 from ..isolation.uncopyable import NEVER_A_COPY_FAILURE, qualified_name, uncopyable
 
-__all__ = ["Buffer", "Hold", "Memory", "Parcel", "Place", "pack"]
+__all__ = ["Attachment", "Buffer", "Hold", "Parcel", "Place", "pack"]
 
 Place = tuple[int, int]
 """Offset and size of a buffer in a parcel's memory."""
@@ -21,7 +21,7 @@ Buffer = Any
 """A buffer of a parcel: its place in the parcel's memory, or the bytes themselves."""
 
 
-class Memory(Protocol):
+class Attachment(Protocol):
     """Memory that another process can map."""
 
     @property
@@ -37,7 +37,7 @@ class Memory(Protocol):
         """What the receiver calls it when it lets go of it; 0 where it need not say."""
 
 
-Hold = Callable[[int, Sequence[tuple[int, memoryview]]], Memory | None]
+Hold = Callable[[int, Sequence[tuple[int, memoryview]]], Attachment | None]
 """Writes (offset, buffer) pairs into memory of a size; None where the buffers travel with the pickle."""
 
 
@@ -76,7 +76,7 @@ class Parcel:
             raise Uncopyable("", self.type_name, error) from error
 
     def _parts(self, only: bool) -> Iterator[Any]:
-        whole = None if self.memory is None else self.memory.map(shared=only)
+        whole: Any = None if self.memory is None else self.memory.map(shared=only)
         for buffer in self.buffers:
             if type(buffer) is tuple:
                 offset, size = buffer

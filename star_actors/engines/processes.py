@@ -23,7 +23,7 @@ from .channel import Channel
 from .hosts import Hosts, Remote
 from .lanes import Call
 from .parcels import Parcel, parcel_of
-from .segments import Lent, Segments
+from .segments import Lent, hold_once
 
 __all__ = ["ProcessHosts", "cores_here"]
 
@@ -40,8 +40,7 @@ class ProcessHosts(Hosts):
                 'engine="processes" needs Unix sockets, which this system does not have: use "auto" or "threads"'
             )
         self._workers: list[Worker] = []
-        self._segments = Segments()
-        self.hold_once = self._segments.hold_once
+        self.hold_once = hold_once
 
     async def open(self, nodes: int) -> list[Remote]:
         options = self.config.engine
@@ -56,26 +55,22 @@ class ProcessHosts(Hosts):
             worker.listen(loop, self)
         return [worker.remote for worker in self._workers]
 
-    def parcel_of_loan(
-        self, data: bytes, buffers: Sequence[memoryview], loan: Loan | None, type_name: str
-    ) -> Parcel:
+    def parcel_of_loan(self, data: bytes, buffers: Sequence[memoryview], loan: Loan | None, type_name: str) -> Parcel:
         if loan is None:
             return parcel_of(data, buffers, self.hold_once, type_name)
-        lent = Lent(loan.fd, loan.size)
-        return Parcel(data, loan.places, lent, len(data) + sum(size for _, size in loan.places), type_name)
+        return Parcel(data, loan.places, Lent(loan), len(data) + sum(size for _, size in loan.places), type_name)
 
     def stop(self, patience: float) -> list[Call]:
         self.stopping = True
         deadline = perf_counter() + patience
         for worker in self._workers:
             worker.channel.end()
-        left = []
+        left: list[Call] = []
         for worker in self._workers:
             if not worker.has_ended(max(0.0, deadline - perf_counter())):
                 left.extend(worker.remote.calls.values())
                 worker.kill()
             worker.close(asyncio.get_running_loop())
-        self._segments.close()
         return left
 
     def kill(self) -> list[Call]:

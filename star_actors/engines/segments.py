@@ -9,11 +9,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from ..isolation.libc import MAP_NORESERVE, libc, rounded_up
-from ..isolation.pages import mapping
+from ..isolation.libc import HUGE_PAGE, MAP_NORESERVE, libc, rounded_up
+from ..isolation.pages import Loan, Memory, mapping
 
-__all__ = ["Arrived", "Lent", "Segment", "Segments"]
+__all__ = ["Arrived", "Lent", "Segment", "Segments", "hold_once"]
 
 SHARED_FROM = 1 << 18
 """Bytes from which buffers are shared; fewer are quicker through the socket."""
@@ -21,109 +22,100 @@ _IDLE = 8
 _POOLED = 64
 """How many segments at once keep a descriptor here to be used again."""
 
+_numbers = itertools.count(1)
+
 
 class Segment:
-    """One piece of memory, written through its descriptor: a lack of memory is an OSError then, and no SIGBUS."""
+    """Memory of this side's. With a `number` the other side says when it has let go of it."""
 
-    __slots__ = ("fd", "number", "size")
+    __slots__ = ("memory", "number")
 
-    def __init__(self, number: int, size: int) -> None:
-        self.fd = -1
-        self.number = number
-        self.size = size
-        self.fd = os.memfd_create("star_actors")
-        os.ftruncate(self.fd, size)
+    def __init__(self, size: int, *, comes_back: bool) -> None:
+        self.memory = Memory(size)
+        self.number = next(_numbers) if comes_back else 0
 
-    def write(self, parts: Sequence[tuple[int, memoryview]]) -> None:
-        """Write (offset, buffer) pairs."""
-        for offset, buffer in parts:
-            done = 0
-            while done < buffer.nbytes:
-                done += os.pwrite(self.fd, buffer[done:], offset + done)
+    @property
+    def fd(self) -> int:
+        return self.memory.fd
 
-    def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    __del__ = close
+    @property
+    def size(self) -> int:
+        return self.memory.size
 
 
 class Lent:
-    """Memory of somebody else's; the descriptor is closed with this object."""
+    """Memory of a broadcast, which is not written again before every host has let go of it."""
 
-    __slots__ = ("fd", "number", "size")
+    __slots__ = ("fd", "keep", "number", "size")
 
-    def __init__(self, fd: int, size: int) -> None:
-        self.fd = fd
-        self.number = 0
-        self.size = size
+    def __init__(self, loan: Loan) -> None:
+        self.fd = loan.fd
+        self.size = loan.size
+        self.keep = loan.keep
+        self.number = next(_numbers)
 
     def __del__(self) -> None:
         os.close(self.fd)
 
 
 class Segments:
-    """The segments that one side writes. From any thread."""
+    """What one side of a channel has written, and the other side maps. From any thread."""
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._idle: list[Segment] = []
-        self._away: dict[int, Segment] = {}
-        self._shares = sys.platform == "linux"
+        self._away: dict[int, Any] = {}
 
     def hold(self, size: int, parts: Sequence[tuple[int, memoryview]]) -> Segment | None:
-        """Write what goes to the other end of the channel, which says when it lets go of it."""
-        if size < SHARED_FROM or not self._shares:
+        """Write what goes to the other end of the channel, into memory that has come back from there if there is any."""
+        if size < SHARED_FROM:
             return None
         size = rounded_up(size, mmap.PAGESIZE)
         with self._lock:
             segment = next((idle for idle in self._idle if idle.size == size), None)
             if segment is not None:
                 self._idle.remove(segment)
-            pooled = segment is not None or len(self._away) < _POOLED
+            comes_back = len(self._away) < _POOLED
         if segment is None:
-            segment = self._fresh(next(self._numbers) if pooled else 0, size)
-            if segment is None:
-                return None
-        segment.write(parts)
-        if segment.number:
-            with self._lock:
-                self._away[segment.number] = segment
+            return _written(size, parts, comes_back=comes_back)
+        segment.memory.write(parts, huge=False)
         return segment
 
-    def hold_once(self, size: int, parts: Sequence[tuple[int, memoryview]]) -> Segment | None:
-        """Write what may travel on to anywhere, and never comes back."""
-        if size < SHARED_FROM or not self._shares:
-            return None
-        segment = self._fresh(0, rounded_up(size, mmap.PAGESIZE))
-        if segment is not None:
-            segment.write(parts)
-        return segment
+    def sent(self, memory: Any) -> None:
+        """This went to the other end: keep what it will let go of."""
+        if memory.number:
+            self._away[memory.number] = memory
 
     def release(self, numbers: Iterable[int]) -> None:
-        """The other side has let go of these."""
+        """The other end has let go of these."""
         with self._lock:
             for number in numbers:
-                self._idle.append(self._away.pop(number))
-                if len(self._idle) > _IDLE:
-                    self._idle.pop(0).close()
+                memory = self._away.pop(number)
+                if type(memory) is Segment:
+                    self._idle.append(memory)
+                    del self._idle[:-_IDLE]
 
     def close(self) -> None:
-        """Close every descriptor; what others have mapped stays."""
+        """Let go of everything; what others have mapped stays."""
         with self._lock:
-            segments = [*self._idle, *self._away.values()]
             self._idle.clear()
             self._away.clear()
-        for segment in segments:
-            segment.close()
 
-    def _fresh(self, number: int, size: int) -> Segment | None:
-        try:
-            return Segment(number, size)
-        except OSError:  # no memfd in this sandbox, or no descriptor left: then the socket carries it
-            return None
+
+def hold_once(size: int, parts: Sequence[tuple[int, memoryview]]) -> Segment | None:
+    """Write what may go to several others and travel on from there, and never comes back."""
+    return _written(rounded_up(size, mmap.PAGESIZE), parts, comes_back=False) if size >= SHARED_FROM else None
+
+
+def _written(size: int, parts: Sequence[tuple[int, memoryview]], *, comes_back: bool) -> Segment | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        segment = Segment(size, comes_back=comes_back)
+        segment.memory.write(parts, huge=False)
+    except OSError:  # no memfd in this sandbox, no descriptor or memory left: the socket carries it
+        return None
+    return segment
 
 
 class Arrived:
@@ -149,7 +141,9 @@ class Arrived:
         """All of it: the memory itself for the only receiver, else a private view whose pages are copied when they are
         written to."""
         flags = mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE | MAP_NORESERVE
-        view = mapping(lambda: libc().map(self.fd, self.size, flags, aligned=False), self.size, self._lease)
+        # At a multiple of a huge page, where the memory may have such pages.
+        aligned = self.size >= HUGE_PAGE
+        view = mapping(lambda: libc().map(self.fd, self.size, flags, aligned=aligned), self.size, self._lease)
         if view is None:  # at a limit of the system's
             view = self._copy()
         if shared:

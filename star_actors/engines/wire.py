@@ -17,8 +17,8 @@ from .parcels import Parcel
 
 __all__ = [
     "Failed",
-    "FromHost",
     "Found",
+    "FromHost",
     "GiveUp",
     "Logged",
     "Outcome",

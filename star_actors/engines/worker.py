@@ -16,6 +16,7 @@ from typing import Any, Literal
 from .channel import Channel
 from .host import Host
 from .outbox import Outbox
+from .segments import hold_once
 from .wire import Printed, Unready
 
 __all__ = ["main"]
@@ -37,7 +38,7 @@ def main(fd: int) -> None:
         return
     assert batch is not None
     try:
-        host = Host(batch[0], _Delivery(channel), channel.segments.hold, channel.segments.hold_once)
+        host = Host(batch[0], _Delivery(channel), channel.segments.hold, hold_once)
     except Exception as error:
         channel.send([Unready(f"the classes cannot be opened there: {type(error).__name__}: {error}")])
         return

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from .libc import HUGE_PAGE, MADV_COLLAPSE, MAP_NORESERVE, libc, rounded_up
 from .pickled import writable_copy
 
-__all__ = ["ALIGNMENT", "LARGE", "Held", "Loan", "Pages", "hold", "mapping"]
+__all__ = ["ALIGNMENT", "LARGE", "Held", "Loan", "Memory", "Pages", "hold", "mapping"]
 
 # From here on a mapping that is read costs a fifth of a copy, and one that is written to throughout about the same.
 # Below it the C library's heap often has the memory at hand, and copies are faster.
@@ -27,7 +27,7 @@ ALIGNMENT = 64
 # Making huge pages costs what about five receivers save that read the memory.
 _MANY_RECEIVERS = 5
 _IDLE = 4
-_WAITING = 8
+_WAITING = 12
 # Linux allows a process 65,530, and one that has used them up cannot even copy any more.
 _MAPPINGS = 30_000
 
@@ -40,7 +40,7 @@ class Pages:
     """
 
     def __init__(self) -> None:
-        self._idle: list[_Memory] = []
+        self._idle: list[Memory] = []
         self._waiting: set[int] = set()
         self._closed = False
 
@@ -56,7 +56,7 @@ class Pages:
         while self._idle:
             self._idle.pop().close()
 
-    def obtain(self, size: int) -> _Memory:
+    def obtain(self, size: int) -> Memory:
         """Memory of `size` bytes that nobody maps; raises OSError where there is none."""
         for memory in list(self._idle):
             if memory.size == size and memory.forks == _forks():
@@ -65,16 +65,16 @@ class Pages:
                 except ValueError:  # another thread was faster
                     continue
                 return memory
-        return _Memory(size)
+        return Memory(size)
 
-    def may_wait(self, memory: _Memory) -> bool:
+    def may_wait(self, memory: Memory) -> bool:
         """Whether `memory` keeps its descriptor until its last mapping is gone, to be used again."""
         if self._closed or len(self._waiting) >= _WAITING:
             return False
         self._waiting.add(id(memory))
         return True
 
-    def give_back(self, memory: _Memory) -> None:
+    def give_back(self, memory: Memory) -> None:
         """Take memory that nobody maps any more. Called by finalizers, so on any thread and without a lock."""
         waited = id(memory) in self._waiting
         self._waiting.discard(id(memory))
@@ -102,11 +102,13 @@ class Held:
 
 
 class Loan(NamedTuple):
-    """Memory that other processes may map: a descriptor of the borrower's own, and (offset, size) of each part."""
+    """Memory that other processes may map: a descriptor of the borrower's own, and (offset, size) of each part. It is
+    not written again as long as `keep` lives."""
 
     fd: int
     size: int
     places: list[tuple[int, int]]
+    keep: object
 
 
 def hold(buffers: Sequence[memoryview], receivers: int, pages: Pages | None) -> Held:
@@ -135,7 +137,7 @@ class _Mapped(Held):
         self._offsets = [0, *ends]
         self._lock = threading.Lock()
         size = rounded_up(self._offsets.pop(), mmap.PAGESIZE)
-        memory = _Memory(size) if pages is None else pages.obtain(size)
+        memory = Memory(size) if pages is None else pages.obtain(size)
         self._segment = _Segment(memory, pages)
         memory.write(zip(self._offsets, buffers, strict=True), huge=receivers > _MANY_RECEIVERS)
 
@@ -154,8 +156,8 @@ class _Mapped(Held):
             segment = self._segment
             if segment is None:
                 raise RuntimeError("nothing can be lent any more: the broadcast is closed")
-            fd = segment.lend()
-        return Loan(fd, segment.memory.size, list(zip(self._offsets, self._sizes, strict=True)))
+            fd = segment.memory.duplicate()
+        return Loan(fd, segment.memory.size, list(zip(self._offsets, self._sizes, strict=True)), segment)
 
     def close(self) -> None:
         with self._lock:
@@ -169,18 +171,13 @@ class _Mapped(Held):
 class _Segment:
     """One use of some memory: lives as long as the broadcast or any of its mappings does."""
 
-    def __init__(self, memory: _Memory, pages: Pages | None) -> None:
+    def __init__(self, memory: Memory, pages: Pages | None) -> None:
         self.memory = memory
         self._pages = pages
 
     def map(self) -> memoryview | None:
         """A private mapping of the whole, which ends with the last array or view over it; None at a limit."""
         return mapping(self.memory.map_private, self.memory.size, self)
-
-    def lend(self) -> int:
-        """A descriptor of the memory; nobody here will know how long it is mapped, so it is not used again."""
-        self._pages = None
-        return self.memory.duplicate()
 
     def shut(self) -> None:
         if self._pages is None or not self._pages.may_wait(self.memory):
@@ -228,7 +225,7 @@ def _mappings() -> set[int]:
     return set()
 
 
-class _Memory:
+class Memory:
     """An unnamed file in memory."""
 
     def __init__(self, size: int) -> None:
@@ -242,6 +239,11 @@ class _Memory:
         self._fd = os.memfd_create("star_actors")
         os.ftruncate(self._fd, size)
         self._written = False
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor; -1 once it is closed."""
+        return self._fd
 
     def write(self, parts: Any, *, huge: bool) -> None:
         """Write (offset, buffer) pairs. Only while nobody maps the memory: private mappings see it until they write."""
