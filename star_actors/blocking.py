@@ -44,6 +44,7 @@ class StarModelTester(Tester):
                 else:
                     run.start()
                     _wait(run, events, console, live)
+                console.rest()
         except BaseException as error:
             _stop(run, events)
             console.rest()

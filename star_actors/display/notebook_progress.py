@@ -31,8 +31,9 @@ class NotebookProgress:
         started = perf_counter()
         if started < self._next:
             return
-        self._show(self._drawn(self._sampler.sample()))
+        sample = self._sampler.sample()
         self._next = started + max(0.25, 20 * (perf_counter() - started))
+        self._show(self._drawn(sample))
 
     def close(self) -> None:
         if self._handle is not None:

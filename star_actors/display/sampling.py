@@ -145,7 +145,7 @@ class Sampler:
             if len(self.changes) > _KEPT:
                 # Every other one of the older half: the recent ones stay dense.
                 half = _KEPT // 2
-                self.changes[:half] = self.changes[: half : 2]
+                self.changes[:half] = self.changes[:half:2]
 
 
 def bars(changes: list[tuple[int, float]], width: int, levels: str) -> str:

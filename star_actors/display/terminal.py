@@ -50,13 +50,12 @@ class TerminalProgress:
         if started < self._next or self._closed:
             return
         sample = self._sampler.sample()
+        # Large aggregates take long to compare: no more than a twentieth of the time goes into looking.
+        self._next = started + max(self.interval, 20 * (perf_counter() - started))
         with self._lock:
             if self._closed or not (self._up or self._put_up()):
                 return
             self._draw(self._render(sample))
-        # Large aggregates take long to compare: no more than a twentieth of the time goes into looking.
-        took = perf_counter() - started
-        self._next = started + max(self.interval, 20 * took)
 
     def close(self) -> None:
         with self._lock:
@@ -130,13 +129,13 @@ class TerminalProgress:
             if sample.change is not None:
                 line += [("   change ", _QUIET), (amount(sample.change), "")]
             lines.append(line)
-        waiting = sample.waiting()
-        if waiting:
-            lines.append([(waiting, _QUIET)])
         drawn = self._bars()
         if drawn:
             changes = self._sampler.changes
             lines.append([("change per round ", _QUIET), (drawn, _ACCENT), (f" {span(changes)}", _QUIET)])
+        waiting = sample.waiting()
+        if waiting:
+            lines.append([(waiting, _QUIET)])
         return [self._styled(parts) for parts in lines]
 
     def _bars(self) -> str:
