@@ -62,7 +62,7 @@ def printed(outputs: Sequence[Any]) -> str:
 def test_a_run_keeps_one_display_that_ends_with_what_became_of_it(outputs: dict[str, list[Any]]) -> None:
     (display,) = html_of(outputs["slow"])
     assert "10 rounds in " in display
-    assert "change per round <svg" in display
+    assert "change per round</span> <svg" in display
 
 
 def test_logs_and_the_result_are_printed_as_ever(outputs: dict[str, list[Any]]) -> None:

@@ -122,6 +122,8 @@ class _Log(_Span):
 
 def _linear_scale(values: Sequence[float]) -> _Span:
     high = max(values, default=1.0) or 1.0
+    if high > 1e307:  # a round number above it may be none
+        return _Span(0.0, high, [0.0, high])
     step = 10.0 ** math.floor(math.log10(high / 3)) if high / 3 > 0 else high
     step *= next(factor for factor in (1, 2, 2.5, 5, 10) if factor * step * 4 >= high)
     ticks = [i * step for i in range(math.ceil(high / step - 1e-9) + 1)]

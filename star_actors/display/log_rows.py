@@ -72,4 +72,4 @@ def _select(name: str, choices: Iterable[str]) -> str:
 
 
 def _joined(notes: Sequence[str]) -> str:
-    return "".join(f" {text(note)}" for note in notes)
+    return "".join(f"<br>{text(note)}" for note in notes)

@@ -66,4 +66,4 @@ class NotebookProgress:
         if len(track) < 2:
             return ""
         drawn = spark(track, f"change per round: {span(changes)}")
-        return f'<p class="quiet">change per round {drawn} {span(changes)}</p>'
+        return f'<p><span class="quiet">change per round</span> {drawn} <span class="quiet">{span(changes)}</span></p>'

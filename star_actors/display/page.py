@@ -13,7 +13,7 @@ from star_actors.report import Report
 from .chart_sections import convergence, nodes, traffic
 from .frames import text
 from .log_rows import logs
-from .sections import outcome, overview, remarks, rounds
+from .sections import outcome, overview, privacy, remarks, rounds
 from .summary import headline
 
 __all__ = ["as_page"]
@@ -27,7 +27,7 @@ def as_page(report: Report, data_name: str | None = None) -> str:
     """
     style, script = _asset("page.css"), _asset("page.js")
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:"
-    parts = [part(report) for part in (overview, outcome, remarks, convergence, nodes, traffic, rounds, logs)]
+    parts = [part(report) for part in (overview, outcome, privacy, remarks, convergence, nodes, traffic, rounds, logs)]
     beside = "" if data_name is None else f' The same as data: <a href="./{quote(data_name)}">{text(data_name)}</a>.'
     skip = '<a class="skip" href="#logs">Skip to the logs</a>' if report.logs else ""
     return "\n".join(

@@ -11,7 +11,7 @@ from .noticed import grouped
 from .summary import headline, listed_rounds, slowest
 from .trajectory import aggregate_text
 
-__all__ = ["outcome", "overview", "remarks", "round_rows", "rounds"]
+__all__ = ["outcome", "overview", "privacy", "remarks", "round_rows", "rounds"]
 
 _FIRST, _LAST = 50, 150
 _FOLDED = 24
@@ -35,14 +35,21 @@ def overview(report: Report) -> str:
 
 
 def outcome(report: Report) -> str:
-    """The released result, where it went, and what it cost in privacy."""
+    """The released result, and where it went."""
     parts = []
     if report.result is not None or report.outputs:
         parts.append(f"<pre>{text(shown(report.result, 2000))}</pre>")
     parts += [f"<p>Written to <code>{text(o.path)}</code> ({o.kind})</p>" for o in report.outputs if o.path]
-    if report.privacy is not None:
-        parts += [f"<p>{text(line.strip())}</p>" for line in str(report.privacy).splitlines()]
     return section("Result", "".join(parts)) if parts else ""
+
+
+def privacy(report: Report) -> str:
+    """What the release cost in privacy, and what no noise protects."""
+    if report.privacy is None:
+        return ""
+    first, *rest = [text(line.strip()) for line in str(report.privacy).splitlines()]
+    items = "".join(f"<li>{line}</li>" for line in rest)
+    return section("Privacy", f"<p>{first.removeprefix('privacy: ')}</p><ul>{items}</ul>")
 
 
 def remarks(report: Report) -> str:

@@ -111,8 +111,8 @@ def _outcome(report: Report) -> list[str]:
     lines += [f"written   {visible(str(output.path))} ({output.kind})" for output in report.outputs if output.path]
     if report.privacy is not None:
         first, *rest = str(report.privacy).splitlines()
-        lines.append(f"privacy   {visible(first).removeprefix('privacy: ')}")
-        lines += [f"          {visible(line)}" for line in rest]
+        lines.append(_labelled("privacy", first.removeprefix("privacy: ")))
+        lines += [_labelled("", line.strip()) for line in rest]
     for node in report.nodes:
         if node.stuck:
             lines.append(f"stuck     {node.id}: a method never returned, and was left behind")
