@@ -17,7 +17,7 @@ from fake_flamesdk import Federation
 
 from star_actors import ConfigurationError, StarAggregator, StarAnalyzer
 from star_actors.platform import AsyncStarLocalDPModel, AsyncStarModel, StarLocalDPModel, StarModel
-from star_actors.platform.link import LONGEST_POLL, SHORTEST_POLL, pause_after
+from star_actors.platform.peers import LONGEST_POLL, SHORTEST_POLL, pause_after
 from star_actors.platform.stay import Stop
 
 MODELS = [StarModel, StarLocalDPModel, AsyncStarModel, AsyncStarLocalDPModel]

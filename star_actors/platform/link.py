@@ -19,21 +19,20 @@ from typing import Any, NoReturn, TypeVar
 
 from ..errors import NodeError
 from .letters import CATEGORY, Failure, Kind, Letter, body_of, letter_of
+from .peers import SHORTEST_POLL, pause_after
 from .sdk import is_transient, node_status
 from .threads import in_thread
 
-__all__ = ["Link", "PartnerFailed", "Vigil", "failure_of", "pause_after"]
+__all__ = ["Link", "PartnerFailed", "Vigil", "failure_of"]
 
 T = TypeVar("T")
 
-SHORTEST_POLL = 0.005
-LONGEST_POLL = 0.1
 FIRST_REMINDER = 2.0
 LONGEST_PAUSE = 15.0
 ENOUGH_UNANSWERED = 3
 UPLOADS_AT_ONCE = 8
 SWEEP_AFTER = 1.0
-KEPT_ACKNOWLEDGEMENTS = 256
+KEPT_ACKNOWLEDGEMENTS = 1024
 
 
 class PartnerFailed(NodeError):
@@ -82,13 +81,16 @@ class Link:
         self.failure: NodeError | None = None
         self.finished = False
         self.over = False
+        self.failed = False
         self._life = uuid.uuid4().hex[:8]
         self._node_timeout = node_timeout
         self._round_timeout = round_timeout
+        self._often = LONGEST_PAUSE if node_timeout is None else min(LONGEST_PAUSE, node_timeout / 4)
         self._letters: deque[tuple[str, Letter]] = deque()
         self._arrival: asyncio.Future[None] | None = None
         self._heard: dict[str, float] = {}
         self._unanswered: Counter[str] = Counter()
+        self._last_post: dict[str, str] = {}
         self._lives: dict[str, str] = {}
         self._in_the_run: set[str] = set()
         self._acknowledged: OrderedDict[str, set[str]] = OrderedDict()
@@ -103,11 +105,10 @@ class Link:
 
     def vigil(self) -> Vigil:
         """A wait that begins now, with reminders frequent enough for `node_timeout`."""
-        quarter = math.inf if self._node_timeout is None else self._node_timeout / 4
         limit = self._round_timeout
         if limit is not None and self.role != "aggregator":
             limit *= 2  # the aggregator, which sees who is late, comes first
-        return Vigil(min(FIRST_REMINDER, quarter), min(LONGEST_PAUSE, quarter), limit)
+        return Vigil(min(FIRST_REMINDER, self._often), self._often, limit)
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
@@ -167,8 +168,8 @@ class Link:
             if time.monotonic() >= vigil.next_look:
                 missing = silent()
                 self._refuse_to_wait(missing, vigil)
-                if missing:
-                    await remind(missing)
+                if due := [node_id for node_id in missing if self._is_due(node_id)]:
+                    await remind(due)
                 vigil.postpone()
 
     async def meet(self, partners: Iterable[str], say: Callable[[str], Awaitable[None]]) -> None:
@@ -204,6 +205,7 @@ class Link:
         async with self._sending:
             message_id, acknowledged = await _patiently(send, patience)
         self._unanswered.update(receivers)
+        self._last_post.update(dict.fromkeys(receivers, message_id or ""))
         for node_id in acknowledged:  # at once, so the SDK has removed the acknowledgement
             self._acknowledge(message_id or "", node_id)
         return message_id
@@ -331,6 +333,12 @@ class Link:
             if self._arrival is not None and not self._arrival.done():
                 self._arrival.set_result(None)
 
+    def _is_due(self, node_id: str) -> bool:
+        """Whether a silent partner is to be written to: it has not got the last letter, or may have died since."""
+        if node_id not in self._acknowledged.get(self._last_post.get(node_id, ""), ()):
+            return True
+        return time.monotonic() - self._heard[node_id] >= self._often
+
     def _refuse_to_wait(self, missing: list[str], vigil: Vigil) -> None:
         now = time.monotonic()
         for node_id in missing:
@@ -355,11 +363,6 @@ class Link:
                 node_id=missing[0],
                 role=role,
             )
-
-
-def pause_after(quiet: float) -> float:
-    """How long the link may rest before it looks again, when nothing has come for `quiet` seconds."""
-    return min(max(quiet / 50, SHORTEST_POLL), LONGEST_POLL)
 
 
 async def _patiently(call: Callable[[], T], patience: float) -> T:

@@ -63,6 +63,7 @@ async def run_node(plan: StarPlan, opened: Callable[[Any], object]) -> NodeRun:
             await _fail(link, error, exchange.round if exchange is not None else None)
         raise
     finally:
+        sdk.stopped = link.failed  # what is left of the node's own code waits for nobody
         thread.close()
         if isinstance(exchange, PlatformAggregator):
             exchange.close()
@@ -111,7 +112,7 @@ def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def _fail(link: Link, error: BaseException, round: int | None) -> None:
     """Tell the partners, and only then the SDK, whose own way to fail may take long."""
-    link.over = True
+    link.over = link.failed = True
     stopped = isinstance(error, asyncio.CancelledError)
     told = isinstance(error, PartnerFailed) and error.told_by is not None
     if not told or link.role == "aggregator":  # the aggregator passes on what it was told: every node can hear it

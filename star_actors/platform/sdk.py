@@ -1,9 +1,10 @@
 """FLAME's SDK as a node uses it: opened with patience, raising where it would sleep, callable from anywhere.
 
 `flamesdk.FlameCoreSDK` is optional and imported on use. What users get as `self.flame` is an instance of a subclass of
-it: every name of the SDK is there and does what it does, and three things are added. A part of the SDK that fails
-raises SdkError, where the SDK marks the node failed and sleeps for 1000 seconds. A blocking call works inside an
-`async def` method. `self.flame.aio.<name>` is the awaitable twin of `self.flame.<name>`.
+it: every name of the SDK is there and does what it does, and four things are added. A part of the SDK that fails
+raises SdkError, where the SDK marks the node failed and sleeps for 1000 seconds. A wait for other nodes loses no
+wake-up (`peers`). A blocking call works inside an `async def` method. `self.flame.aio.<name>` is the awaitable twin of
+`self.flame.<name>`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from ..errors import ConfigurationError
+from .peers import PeerCalls
 from .threads import Outcome, in_thread
 
 __all__ = ["SdkError", "is_transient", "load_sdk", "mark_executed", "mark_failed", "node_status", "open_sdk"]
@@ -133,7 +135,7 @@ def mark_executed(sdk: Any) -> None:
         sdk.analysis_finished()
 
 
-class _Additions:
+class _Additions(PeerCalls):
     """What stands before the SDK's own methods in `self.flame`."""
 
     _star_raise_error: Callable[..., None] | None = None
@@ -227,8 +229,9 @@ def _lists_s3(error: BaseException | None) -> bool:
 
 
 def _subclass(sdk_class: type[Any]) -> type[Any]:
-    calls = {name: _off_loop(getattr(sdk_class, name)) for name in _RUNS_A_LOOP if hasattr(sdk_class, name)}
-    return type(sdk_class.__name__, (_Additions, sdk_class), {"__module__": sdk_class.__module__, **calls})
+    additions = type(sdk_class.__name__, (_Additions, sdk_class), {})
+    calls = {name: _off_loop(getattr(additions, name)) for name in _RUNS_A_LOOP if hasattr(additions, name)}
+    return type(sdk_class.__name__, (additions,), {"__module__": sdk_class.__module__, **calls})
 
 
 def _off_loop(method: Callable[..., Any]) -> Callable[..., Any]:
