@@ -37,6 +37,8 @@ class Mean(StarAggregator):
 
 
 SPLITS = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]
+TELLING = [[7654321.0], [7654325.0]]
+"""Splits whose every exact aggregate begins with 765432: six digits that no time, size or noise has by chance."""
 
 
 async def halfway_report(**options: Any) -> Report:
