@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from .actors import run_aggregator, run_analyzer
+from .checks import SecretWatch
 from .config import RunConfig
 from .dispatcher import Dispatcher
 from .engines.lanes import Call
@@ -52,6 +53,7 @@ class LocalStar:
         self.release = release
         self.pause = pause
         self.pages = pages
+        self.secrets: SecretWatch | None = None
         self.seats = seats
         self.up: Mailbox[Contribution] = Mailbox(2 * len(seats))
         self.down: list[Mailbox[Aggregate | Finished]] = []
@@ -122,6 +124,8 @@ class LocalAggregator:
         self._star = star
         self._seat = seat
         self._bytes_up = 0
+        self._arrived: list[list[Contribution]] = []
+        star.record.arrived = self._arrived
         self._broadcast: Any = None
         self._started = perf_counter()
 
@@ -130,6 +134,7 @@ class LocalAggregator:
 
     async def receive(self) -> list[Contribution]:
         contributions = await self._star.up.drain()
+        self._arrived.append(contributions)
         self._bytes_up += sum([contribution.nbytes for contribution in contributions])
         return contributions
 
@@ -171,6 +176,7 @@ class LocalAggregator:
         if star.pause is not None:
             await star.pause
         self._bytes_up = 0
+        star.record.arrived = self._arrived = []
         self._started = perf_counter()
         star.sent()
         message = Aggregate(aggregate.round, self._broadcast)
@@ -191,6 +197,8 @@ class LocalAggregator:
     def _finish_round(self, round: int, result: Any, *, last: bool) -> None:
         """Write the round down, with a copy of the aggregate, and make ready what goes to the analyzers."""
         star = self._star
+        if star.secrets is not None:
+            star.secrets.known(result)
         kept, nbytes = result, nbytes_of(result)
         if type(result) in ATOMIC:
             self._broadcast = result

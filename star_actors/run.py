@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
+from .checks import Lookout, SecretWatch, look_at_classes, look_at_result, look_at_shape, plan_of
 from .config import OutputType, Paths, RunConfig
 from .dispatcher import Dispatcher
 from .engines.choice import hosts_of, lanes_of
 from .engines.lanes import METHODS, Call
 from .engines.local import LocalEngine
 from .engines.seats import Seat
-from .errors import NodeStopped, NotConvergedError, PrivacyError, StarError
+from .errors import FindingsError, NodeStopped, NotConvergedError, PrivacyError, StarError
 from .isolation import Pages
 from .local import LocalStar
 from .mailbox import Mailbox
@@ -26,7 +27,7 @@ from .privacy_room import PrivacyRoom, unplanned_stage
 from .release.delivery import check_paths
 from .release.encoding import check_output_type
 from .release.pipeline import UNSET, Draft, Stage, build_pipeline, run_pipeline
-from .report import NodeInfo, Record, Report, StopReason
+from .report import Log, NodeInfo, Record, Report, StopReason
 from .session.board import Board
 from .session.flame import FlameSession
 from .session.storage import LocalStore
@@ -64,6 +65,7 @@ class Run:
         self.privacy = None if config.privacy is None else PrivacyRoom(config, stop=self._is_stopped)
         if self.privacy is not None:
             self.record.account = self.privacy.ledger.account
+        self._secrets = None if not config.withholds else SecretWatch(self.record.find)
         self.deadline = None if config.timeout is None else perf_counter() + config.timeout
         self.said: list[str] = []
         self._started = perf_counter()
@@ -174,7 +176,9 @@ class Run:
                 self._scope.cancel()
             try:
                 hosts = self._hosts = hosts_of(self.config, self.record)
-                self._board = board = Board(log=self.record.log, find=self.record.find, at=engine.at)
+                look_at_classes(self.config, self.record.find)
+                look_at_shape(self.config, self.record.warn)
+                self._board = board = Board(log=self._log, find=self.record.find, at=engine.at)
                 self._seats = seats = self._make_seats(board)
                 self._dispatcher = dispatcher
                 engine.attach(dispatcher)
@@ -197,6 +201,7 @@ class Run:
                     pause=self._pause,
                     pages=self._pages,
                 )
+                star.secrets = self._secrets
                 await dispatcher.run()
             finally:
                 if self._board is not None:
@@ -217,6 +222,11 @@ class Run:
             if error is not None:
                 raise error
 
+    def _log(self, log: Log, append: bool) -> None:
+        self.record.log(log, append)
+        if self._secrets is not None:
+            self._secrets.logged(log)
+
     def _is_stopped(self) -> bool:
         return self._board is not None and self._board.stopped
 
@@ -224,6 +234,7 @@ class Run:
         config = self.config
         participants = [(node.id, node.role) for node in config.nodes]
         folder = config.history.storage_dir
+        lookout = Lookout(plan_of(config), [config.analyzer, config.aggregator], board.find, self.record.warn)
         seats = []
         for position, node in enumerate(config.nodes):
             cls = config.analyzer if node.role == "default" else config.aggregator
@@ -244,6 +255,7 @@ class Run:
             if not hosted:
                 store = LocalStore.of(folder, node.id)
                 seat.flame = FlameSession(seat, board, participants, data_type=config.data_type, store=store)
+                seat.checks = lookout.of(seat)
             seats.append(seat)
         if config.seed is not None:
             import numpy  # noqa: F401  (its global generator is seeded before the first method imports it)
@@ -262,6 +274,9 @@ class Run:
         """Release the final aggregate."""
         config = self.config
         stage = None if self.privacy is None else self.privacy.final_stage
+        if stage is not None:
+            look_at_result(result, self._aggregator_id, number, several=config.multiple_results, find=self.record.find)
+        self._be_strict()
         self._pass(Draft(result, number), config.output_type, config.multiple_results, config.paths, stage)
 
     def _submit(
@@ -308,6 +323,25 @@ class Run:
             if draft.result is not UNSET:
                 record.result = draft.result
             record.outputs.extend(draft.outputs)
+
+    def _strict_error(self) -> FindingsError | None:
+        """What was found after the release, as the run ended."""
+        try:
+            self._be_strict()
+        except FindingsError as error:
+            return error
+        return None
+
+    def _be_strict(self) -> None:
+        found = self.record.findings
+        if self.config.checks.strict and found:
+            kinds = ", ".join(sorted({finding.kind for finding in found}))
+            first = found[0]
+            where = "" if first.node_id is None else f" at {first.node_id}"
+            raise FindingsError(
+                f"Checks(strict=True): {len(found)} finding{'s' if len(found) > 1 else ''} ({kinds}). The first{where}: "
+                f"{first.message}. To do: {first.advice}. All are in report.findings"
+            )
 
     @property
     def _aggregator_id(self) -> str:
@@ -386,6 +420,8 @@ class Run:
         record.seconds = perf_counter() - self._started
         if self._stop_reason is not None and isinstance(error, NodeStopped | asyncio.CancelledError | None):
             error = self._reason_error()
+        if error is None and self._stop_reason is None:
+            error = self._strict_error()
         if error is None:
             single = "single round" if self.config.simple_analysis else "converged"
             record.stop_reason = self._stop_reason or single
@@ -402,6 +438,8 @@ class Run:
             record.stop_reason = "failed"
         if isinstance(error, StarError):
             error.report = self.report()
+            if isinstance(error, NotConvergedError) and error.report.rounds:
+                error.args = (f"{error.args[0]}\n{error.report.diagnosis}",)
         self.error = error
         self.ended.set()
         self.tell("ended")

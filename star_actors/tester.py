@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from .config import OutputType, Paths, configure
+from .display.progress import live_display, shown
 from .nodes import StarAggregator, StarAnalyzer
 from .options import Checks, EngineOptions, History, Privacy
 from .report import Report, Round
@@ -149,10 +150,11 @@ class AsyncStarModelTester(Tester):
             self._begin(stepwise=False)
         run, events = self._begun()
         try:
-            while not run.ended.is_set():
-                if run.stepwise:
-                    run.advance()
-                await events.next()
+            with shown(live_display(self._config, run.record, default=False), on_thread=True):
+                while not run.ended.is_set():
+                    if run.stepwise:
+                        run.advance()
+                    await events.next()
         finally:
             await self._stop()
         return self._outcome()
@@ -162,12 +164,13 @@ class AsyncStarModelTester(Tester):
             self._begin(stepwise=True)
         run, events = self._begun()
         try:
-            while True:
-                event = await events.next()
-                if event == "ended":
-                    break
-                yield run.record.round(event)
-                run.advance()
+            with shown(live_display(self._config, run.record, default=False), on_thread=True):
+                while True:
+                    event = await events.next()
+                    if event == "ended":
+                        break
+                    yield run.record.round(event)
+                    run.advance()
         finally:
             await self._stop()
         self._outcome()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from star_actors import Report, StarAggregator, StarAnalyzer
-from star_actors.config import configure
-from star_actors.run import Run
+from star_actors.studies.quiet import run_quietly
 
-__all__ = ["Average", "LocalMean", "analyzer", "aggregator", "report_of"]
+__all__ = ["Average", "LocalMean", "aggregator", "analyzer", "report_of"]
 
 
 class LocalMean(StarAnalyzer):
@@ -41,10 +40,4 @@ def aggregator(**methods: Any) -> type[StarAggregator]:
 
 def report_of(splits: Any, analyzer: Any = LocalMean, aggregator: Any = Average, **options: Any) -> Report:
     """Run quietly; raises what the run ends with."""
-    run = Run(configure(splits, analyzer, aggregator, options.pop("data_type", "s3"), **options), lambda _: None, stepwise=False)
-    run.start()
-    run.ended.wait()
-    run.join()
-    if run.error is not None:
-        raise run.error
-    return run.report()
+    return run_quietly(splits, analyzer, aggregator, options.pop("data_type", "s3"), **options)

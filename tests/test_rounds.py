@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from analyses import Average, LocalMean, aggregator, analyzer, report_of
+
 from star_actors import ConfigurationError, NodeError, NotConvergedError, StarModelTester
 from star_actors.messages import Contribution
 from star_actors.rounds import RoundBook, ends_run
