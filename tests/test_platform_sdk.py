@@ -193,6 +193,15 @@ def test_without_the_sdk_the_error_says_how_to_get_it(monkeypatch: pytest.Monkey
         load_sdk()
 
 
+def test_an_sdk_that_is_too_old_is_refused_by_its_version(hub: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flame_log(self: Any, msg: str, sep: str = " ", log_type: str = "normal", suppress_head: bool = False) -> None:
+        """As in 0.5."""
+
+    monkeypatch.setattr(FlameCoreSDK, "flame_log", flame_log)
+    with pytest.raises(ConfigurationError, match=r"older than 0\.6\.0"):
+        load_sdk()
+
+
 def test_importing_the_platform_imports_neither_the_sdk_nor_its_libraries() -> None:
     code = (
         "import sys, star_actors.platform; "

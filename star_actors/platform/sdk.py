@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import functools
 import importlib
+import inspect
 import logging
 import sys
 import threading
@@ -63,9 +64,9 @@ class SdkError(RuntimeError):
 
 
 def load_sdk() -> type[Any]:
-    """The class `flamesdk.FlameCoreSDK`; raises ConfigurationError where it is not installed."""
+    """The class `flamesdk.FlameCoreSDK`; raises ConfigurationError where it is not installed, or older than 0.6.0."""
     try:
-        return cast("type[Any]", importlib.import_module("flamesdk").FlameCoreSDK)
+        sdk_class = cast("type[Any]", importlib.import_module("flamesdk").FlameCoreSDK)
     except ModuleNotFoundError as error:
         if error.name not in ("flamesdk", "httpx", "fastapi", "uvicorn"):
             raise
@@ -74,6 +75,12 @@ def load_sdk() -> type[Any]:
             f"image brings it. To have it elsewhere: pip install 'flamesdk @ git+{SDK_HOME}@0.6.0' (it is on no "
             "package index). To try the analysis on this machine, use StarModelTester, which needs no SDK"
         ) from error
+    if "append" not in inspect.signature(sdk_class.flame_log).parameters:
+        raise ConfigurationError(
+            "the flamesdk that is installed here is older than 0.6.0, which StarModel needs: build the master image with "
+            f"pip install 'flamesdk @ git+{SDK_HOME}@0.6.0'"
+        )
+    return sdk_class
 
 
 def open_sdk(stream_log_level: int, local_dp: dict[str, float] | None) -> Any:
@@ -151,6 +158,7 @@ class _Additions(PeerCalls):
         halt_submission: bool = False,
         file: object = None,
         suppress_head: bool = False,
+        **more: Any,
     ) -> None:
         self._arm()  # the SDK logs first of all, so this comes before any part of it can fail
         if isinstance(msg, (list, tuple)):
@@ -164,6 +172,7 @@ class _Additions(PeerCalls):
             log_type=_LOG_TYPES.get(log_type, log_type),
             append=append,
             halt_submission=halt_submission,
+            **more,
         )
 
     def get_participants(self) -> list[dict[str, str]]:
