@@ -22,7 +22,7 @@ async def run_analyzer(exchange: AnalyzerExchange) -> None:
         value = await exchange.analyze(number, aggregate)
         await exchange.send(number, value)
         message = await exchange.receive()
-        if type(message) is Finished:
+        if isinstance(message, Finished):
             return
         aggregate = message.value
 

@@ -6,20 +6,33 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from .engines.choice import check_extra
 from .errors import ConfigurationError, WrongTypeError
 from .isolation import copy_in
 from .nodes import StarAggregator, StarAnalyzer
-from .options import ENGINES, Auto, Checks, Dask, EngineOptions, History, Privacy, Processes, Serial, Threads
-from .options import is_number, one_of
+from .options import (
+    ENGINES,
+    Auto,
+    Checks,
+    Dask,
+    EngineOptions,
+    History,
+    Privacy,
+    Processes,
+    Serial,
+    Threads,
+    is_number,
+    one_of,
+)
 from .release.delivery import check_paths
 from .release.encoding import check_output_type
 
 __all__ = ["NodePlan", "Paths", "RunConfig", "configure"]
 
 Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
+Role = Literal["default", "aggregator"]
 OutputType = Literal["str", "bytes", "pickle"] | list[Literal["str", "bytes", "pickle"]]
 
 
@@ -28,7 +41,7 @@ class NodePlan:
     """One node to be: its id and role, and the position of its split, None for an aggregator without data."""
 
     id: str
-    role: Literal["default", "aggregator"]
+    role: Role
     split: int | None
 
 
@@ -134,7 +147,7 @@ def configure(
         one_of(name, flag, (True, False))
     one_of("progress", progress, (None, True, False))
     if isinstance(stream_log_level, bool) or not isinstance(stream_log_level, int):
-        raise ConfigurationError(f"stream_log_level={stream_log_level!r} is given, a level such as 10 (debug) is wanted")
+        raise ConfigurationError(f"stream_log_level={stream_log_level!r} is given, a level is wanted, e.g. 10")
     if max_iterations is not None and (
         isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1
     ):
@@ -203,8 +216,8 @@ def _check_class(name: str, given: object, base: type, methods: tuple[str, ...])
         if isinstance(given, base):
             own = type(given).__name__
             raise WrongTypeError(
-                f"{name}={own}(...), an instance, is given, and the class itself is wanted: {name}={own}; the nodes make "
-                "their own instances"
+                f"{name}={own}(...), an instance, is given, and the class itself is wanted: {name}={own}; the nodes "
+                "make their own instances"
             )
         raise WrongTypeError(
             f"{name}={given!r} is given, a subclass of {base.__name__} is wanted: class My(...({base.__name__})): ..."
@@ -245,14 +258,14 @@ def _plan(splits: int, roles: Sequence[str] | None) -> tuple[NodePlan, ...]:
         roles = ["default"] * splits
     if not isinstance(roles, list | tuple) or len(roles) != splits:
         given = f"{len(roles)} roles" if isinstance(roles, list | tuple) else repr(roles)
-        raise ConfigurationError(f"node_roles: {given} are given, a list of one role for each of {splits} splits is wanted")
+        raise ConfigurationError(f"node_roles: {given} are given, one role for each of {splits} splits is wanted")
     for i, role in enumerate(roles):
         one_of(f"node_roles[{i}]", role, ("default", "aggregator"))
     if roles.count("aggregator") > 1:
-        raise ConfigurationError(f"node_roles={list(roles)!r} has {roles.count('aggregator')} aggregators, one is wanted")
+        raise ConfigurationError(f"node_roles={list(roles)!r} has more than one aggregator, one is wanted")
     if "default" not in roles:
         raise ConfigurationError(f"node_roles={list(roles)!r} has no analyzer: at least one 'default' is wanted")
-    nodes = [NodePlan(f"node_{i}", role, i) for i, role in enumerate(roles)]  # type: ignore[arg-type]  # checked above
+    nodes = [NodePlan(f"node_{i}", cast(Role, role), i) for i, role in enumerate(roles)]
     if "aggregator" not in roles:
         nodes.append(NodePlan(f"node_{splits}", "aggregator", None))
     return tuple(nodes)

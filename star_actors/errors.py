@@ -7,6 +7,7 @@ StarError
   PrivacyError            a result could not be noised, or the budget is spent; nothing exact was released
   EncodingError           the result does not fit `output_type`
   DeliveryError           the encoded result could not be written
+  FindingsError           `Checks(strict=True)`, and something was found; nothing was released
 
 Each has `report`: what the run had done by then, or None where no run had begun. All of them pickle.
 """
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigurationError",
     "DeliveryError",
     "EncodingError",
+    "FindingsError",
     "NodeError",
     "NodeStopped",
     "NotConvergedError",
@@ -79,7 +81,8 @@ class NodeError(StarError):
         """
         where = "in the constructor" if round is None else f"in round {round}"
         what = _describe(cause)
-        lines = [f"{node_id} ({role}) failed {where}, in {doing}: {what}", "", f"  node   {node_id}", f"  role   {role}"]
+        lines = [f"{node_id} ({role}) failed {where}, in {doing}: {what}", ""]
+        lines += [f"  node   {node_id}", f"  role   {role}"]
         lines.append(f"  round  {'none yet (constructor)' if round is None else round}")
         frame = _user_frame(cause)
         if frame is not None:
@@ -107,6 +110,13 @@ class EncodingError(StarError):
 
 class DeliveryError(StarError):
     """The encoded result could not be written; the result itself is on the report."""
+
+
+class FindingsError(StarError):
+    """`Checks(strict=True)` was asked for, and the run found something; `report.findings` holds all of it.
+
+    Raised before the result is released, so that nothing is delivered.
+    """
 
 
 class NodeStopped(BaseException):
@@ -155,4 +165,5 @@ def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
     """The deepest frame in the user's own files; failing that, the deepest that is not ours."""
     frames = [f for f in traceback.extract_tb(error.__traceback__, limit=None) if not f.filename.startswith(_OURS)]
     own = [f for f in frames if not f.filename.startswith((*_INSTALLED, "<frozen"))]
-    return (own or frames or [None])[-1]
+    found = own or frames
+    return found[-1] if found else None

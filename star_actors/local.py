@@ -27,9 +27,9 @@ __all__ = ["LocalStar"]
 class LocalStar:
     """One run's nodes and their messages.
 
-    `round_ended` hears of each finished round, `sent` of each aggregate that goes to the analyzers; `pause` is a mailbox
-    that must hold something before the next round, or the release, may begin (None: nobody steps the run); `release`
-    releases the final result.
+    `round_ended` hears of each finished round, `sent` of each aggregate that goes to the analyzers; `pause` is a
+    mailbox that must hold something before the next round, or the release, may begin (None: nobody steps the run);
+    `release` releases the final result.
     """
 
     def __init__(

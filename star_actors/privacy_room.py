@@ -95,4 +95,4 @@ def _stage_of(local_dp: dict[str, float], ledger: Ledger, node_id: str, stop: Ca
 def _options(local_dp: dict[str, float]) -> Privacy:
     if not isinstance(local_dp, dict) or set(local_dp) != {"epsilon", "sensitivity"}:
         raise ConfigurationError(f"local_dp={local_dp!r} is given, {{'epsilon': ..., 'sensitivity': ...}} is wanted")
-    return Privacy(**local_dp)
+    return Privacy(epsilon=local_dp["epsilon"], sensitivity=local_dp["sensitivity"])

@@ -235,7 +235,7 @@ class Record:
             nbytes = 0
         with self._lock:
             for column, value in zip(self._scalars, (seconds, bytes_up, bytes_down), strict=True):
-                column.append(value)
+                column.append(value)  # type: ignore[attr-defined]  # mypy joins the arrays' types to object
             self._kept.append((aggregate, nbytes, node_seconds))
             self._room -= nbytes + node_seconds.itemsize * len(node_seconds)
             self._make_room()

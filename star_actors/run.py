@@ -94,7 +94,7 @@ class Run:
 
     def advance(self) -> None:
         """Let the next round, or the release, begin."""
-        self._on_loop(lambda: self._pause is not None and self._pause.put(None))
+        self._on_loop(self._unpause)
 
     def cancel(self, reason: StopReason) -> None:
         """Ask the run to stop: no further call begins, and those that wait are thrown out."""
@@ -393,6 +393,10 @@ class Run:
                 "more nodes were slow at once than max_threads allows: they took turns; Auto(max_threads=...) raises it"
             )
 
+    def _unpause(self) -> None:
+        if self._pause is not None:
+            self._pause.put(None)
+
     def _cancel_scope(self) -> None:
         if self._scope is not None:
             self._scope.cancel()
@@ -423,8 +427,7 @@ class Run:
         if error is None and self._stop_reason is None:
             error = self._strict_error()
         if error is None:
-            single = "single round" if self.config.simple_analysis else "converged"
-            record.stop_reason = self._stop_reason or single
+            record.stop_reason = self._stop_reason or ("single round" if self.config.simple_analysis else "converged")
         elif isinstance(error, NotConvergedError):
             record.stop_reason = self._stop_reason or "max_iterations"
         elif isinstance(error, KeyboardInterrupt):

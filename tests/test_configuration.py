@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from analyses import Average, LocalMean
+
 from star_actors import ConfigurationError, Privacy, StarAggregator, StarAnalyzer
 from star_actors.config import configure
 

@@ -37,6 +37,11 @@ class Boom(Exception):
     pass
 
 
+async def each(tester: AsyncStarModelTester, body: Any) -> None:
+    async for round in tester:
+        body(round)
+
+
 def fail(*args: Any) -> Any:
     raise Boom("on purpose")
 
@@ -93,7 +98,9 @@ def test_the_text_ends_in_the_users_own_file_and_line() -> None:
     assert "star_actors/engines" not in text
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError(), GeneratorExit(), pytest.skip.Exception("x")])
+@pytest.mark.parametrize(
+    "raised", [SystemExit(3), asyncio.CancelledError(), GeneratorExit(), pytest.skip.Exception("x")]
+)
 def test_every_exception_out_of_user_code_is_that_nodes_failure(raised: BaseException) -> None:
     def analyze(self: Any, data: Any, last: Any) -> Any:
         raise raised
@@ -274,16 +281,14 @@ async def test_leaving_the_block_early_releases_nothing(tmp_path: Path) -> None:
 async def test_an_exception_of_the_body_passes_through_unwrapped() -> None:
     async with AsyncStarModelTester([[1.0]], LocalMean, Average, "s3", simple_analysis=False) as tester:
         with pytest.raises(Boom):
-            async for _ in tester:
-                raise Boom
+            await each(tester, fail)
 
 
 async def test_a_nodes_failure_rises_from_the_iteration() -> None:
     tester = AsyncStarModelTester([1], analyzer(fail_in_round_2), Average, "s3", simple_analysis=False)
-    numbers = []
+    numbers: list[int] = []
     with pytest.raises(NodeError):
-        async for round in tester:
-            numbers.append(round.number)
+        await each(tester, lambda round: numbers.append(round.number))
     assert numbers == [0, 1]
 
 

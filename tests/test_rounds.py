@@ -244,7 +244,9 @@ def test_a_thousand_and_ten_thousand_analyzers_run_in_one_process() -> None:
         assert len(report.rounds[0].node_seconds) == count + 1
 
 
-def test_the_blocking_call_prints_logs_by_round_and_node_and_the_result_last(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_blocking_call_prints_logs_by_round_and_node_and_the_result_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def analyze(self: Any, data: Any, last: Any) -> Any:
         self.flame.flame_log(f"at {self.id}", log_type="notice")
         self.flame.flame_log("hidden", log_type="debug")

@@ -39,7 +39,7 @@ class Call:
 
     def __init__(self, seat: Seat, kind: CallKind, round: int | None = None, argument: Any = None) -> None:
         self.seat = seat
-        self.kind = kind
+        self.kind: CallKind = kind
         self.function = getattr(seat, kind)
         self.waiter: Any = None
         self.value: Any = None
@@ -166,7 +166,7 @@ class Lane:
             _thread.lane = outer
 
     def park(self) -> None:
-        """Wait here, in the running call, until `resume` is called with this greenlet. Raises NodeStopped at the end."""
+        """Wait here, inside a call, until `resume` is called with this greenlet; raises NodeStopped at the end."""
         me = getcurrent()
         assert self.hub is not None
         # What the call had set for its thread must not leak into the call that runs next.

@@ -97,8 +97,6 @@ class Pool:
 
     def offer(self, extra: int = 0) -> None:
         """Wake idle lanes, or start some: up to the number of cores, and `extra` more where lanes are blocked."""
-        if self._closed:
-            return
         self.watch.nudge()
         wanted = self.waiting
         for lane in self.lanes:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_YET", "Board", "Envelope", "Wait"]
 
+
 class Envelope(msgspec.Struct):
     """One object under way from one node to another: a message, intermediate data, or global storage."""
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -54,7 +54,7 @@ class FlameSession:
         self,
         seat: Seat,
         board: Board,
-        participants: list[tuple[str, str]],
+        participants: Sequence[tuple[str, str]],
         *,
         data_type: str,
         store: LocalStore,
@@ -144,7 +144,7 @@ class FlameSession:
 
     def flame_log(
         self,
-        msg: str | bytes | Iterable[str] = "",
+        msg: Any = "",
         sep: str = "",
         end: str = "",
         log_type: str = "info",
@@ -157,7 +157,7 @@ class FlameSession:
 
         On FLAME `log_type='error'` and unknown types stop the node: a finding here.
         """
-        if log_type in ("error", "critical-error") or log_type not in LEVELS and log_type not in MOCK_LEVELS:
+        if log_type in ("error", "critical-error") or (log_type not in LEVELS and log_type not in MOCK_LEVELS):
             known = log_type in LEVELS or log_type in MOCK_LEVELS
             self._find(
                 "log-error",
@@ -225,6 +225,8 @@ class FlameSession:
                 f"a message of {len(text) / 1e6:.1f} MB is sent; FLAME's broker carries about 2 MB",
                 "send large objects with send_intermediate_data",
             )
+        if self._seat.checks is not None:
+            self._seat.checks.left(message, "message")
         for envelope in self._inbox.address(ids, "message", message_category, lambda: text):
             self._board.deliver(envelope)
         return ids, []
@@ -254,8 +256,10 @@ class FlameSession:
         """Delete messages by status, and if `min_age` is given only those older than so many seconds."""
         with self._board.lock:
             return self._inbox.delete(
-                lambda message: (status in ("all", message.body["meta"]["status"]))
-                and (min_age is None or message.age() >= min_age)
+                lambda message: (
+                    (status in ("all", message.body["meta"]["status"]))
+                    and (min_age is None or message.age() >= min_age)
+                )
             )
 
     def send_message_and_wait_for_responses(
@@ -289,6 +293,8 @@ class FlameSession:
         """Send any picklable object; each receiver gets a copy of its own."""
         self._board.check()
         ids = self._known("receivers", receivers)
+        if self._seat.checks is not None:
+            self._seat.checks.left(data, "data")
         copies = Broadcast(data, len(ids), pages=self._board.pages)
         try:
             for envelope in self._inbox.address(ids, "data", message_category, copies.take):
@@ -316,10 +322,12 @@ class FlameSession:
         self._board.check()
         if location == "global":
             if not remote_node_ids:
-                raise ValueError("remote_node_ids must be given when saving global intermediate data: the ids to read it")
+                raise ValueError("remote_node_ids must be given for global data: the ids of the nodes that may read it")
             if tag is not None:
                 raise ValueError(f"tag={tag!r} is given with location='global'; tags are for local data only")
             ids = self._known("remote_node_ids", remote_node_ids, itself=True)
+            if self._seat.checks is not None:
+                self._seat.checks.left(data, "data")
             copies = Broadcast(data, len(ids), pages=self._board.pages)
             answers = {}
             try:
@@ -490,19 +498,19 @@ class FlameSession:
                 return cast(T, end.value)
             answer = await self._board.suspend(wait)
 
-    def _known(self, name: str, ids: list[str], *, itself: bool = False) -> list[str]:
+    def _known(self, name: str, ids: Any, *, itself: bool = False) -> list[str]:
         """The ids as a list of our own. Raises ValueError for what is not a list of participants."""
         if isinstance(ids, str) or not isinstance(ids, Iterable):
             raise ValueError(f"{name}={ids!r} is given, a list of participant ids is wanted: [{ids!r}]")
-        ids = list(ids)
+        known: list[str] = list(ids)
         others = {id for id, _ in self._participants}
-        unknown = [id for id in ids if id not in others or (id == self._seat.node_id and not itself)]
+        unknown = [id for id in known if id not in others or (id == self._seat.node_id and not itself)]
         if unknown:
             raise ValueError(
                 f"{name} has {unknown!r}, which {'is' if len(unknown) == 1 else 'are'} no other participant of this "
                 f"analysis; there are {_names(self.get_participant_ids())}"
             )
-        return ids
+        return known
 
     def _find(self, kind: Any, message: str, advice: str, path: str | None = None) -> None:
         self._board.find(Finding(kind, message, advice, self._seat.node_id, self._seat.round, path))
@@ -538,5 +546,3 @@ def _saved(place: str, id: str) -> dict[str, str]:
 
 def _names(ids: list[str], most: int = 8) -> str:
     return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
-
-

@@ -18,7 +18,7 @@ _TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 def check_tag(tag: str) -> None:
     """Raise ValueError for a tag that FLAME would refuse."""
     if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-        raise ValueError(f"tag={tag!r} is given, lower-case letters, digits and single hyphens are wanted, e.g. 'run-1'")
+        raise ValueError(f"tag={tag!r} is given, lower-case letters, digits and hyphens are wanted, e.g. 'run-1'")
 
 
 class LocalStore:
