@@ -77,8 +77,8 @@ def load_sdk() -> type[Any]:
         ) from error
     if "append" not in inspect.signature(sdk_class.flame_log).parameters:
         raise ConfigurationError(
-            "the flamesdk that is installed here is older than 0.6.0, which StarModel needs: build the master image with "
-            f"pip install 'flamesdk @ git+{SDK_HOME}@0.6.0'"
+            "the flamesdk that is installed here is older than 0.6.0, which StarModel needs: build the master image "
+            f"with pip install 'flamesdk @ git+{SDK_HOME}@0.6.0'"
         )
     return sdk_class
 
