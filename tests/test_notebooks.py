@@ -44,7 +44,7 @@ def printed(notebook: Any) -> list[str]:
         if cell.cell_type == "code":
             text = "".join(output.text for output in cell.outputs if output.output_type == "stream")
             noisy = "noise" in cell.metadata.get("tags", [])
-            texts.append(re.sub(r"[\d. ]+", " ", text) if noisy else text)
+            texts.append(re.sub(r"\d[\d.,]*(e[+-]\d+)?", "0", re.sub(r"[ -]+", " ", text)) if noisy else text)
     return texts
 
 
