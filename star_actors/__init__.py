@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .options import Auto, Checks, Dask, History, Privacy, Processes, Serial, Threads
     from .release.withheld import Withheld
     from .report import Report, Round
+    from .studies.audit import audit
+    from .studies.pooled import compare_pooled
+    from .studies.sensitivity import check_sensitivity
+    from .studies.sweep import privacy_sweep
     from .tagged import load_report
     from .tester import AsyncStarModelTester
 
@@ -52,7 +56,11 @@ __all__ = [
     "Threads",
     "Withheld",
     "__version__",
+    "audit",
+    "check_sensitivity",
+    "compare_pooled",
     "load_report",
+    "privacy_sweep",
 ]
 
 _HOME = {
@@ -70,6 +78,10 @@ _HOME = {
     "options": ("Auto", "Checks", "Dask", "History", "Privacy", "Processes", "Serial", "Threads"),
     "release.withheld": ("Withheld",),
     "report": ("Report", "Round"),
+    "studies.audit": ("audit",),
+    "studies.pooled": ("compare_pooled",),
+    "studies.sensitivity": ("check_sensitivity",),
+    "studies.sweep": ("privacy_sweep",),
     "tagged": ("load_report",),
     "tester": ("AsyncStarModelTester",),
 }
