@@ -37,3 +37,8 @@ class Finding(msgspec.Struct, frozen=True):
     node_id: str | None = None
     round: int | None = None
     path: str | None = None
+
+    @property
+    def page(self) -> str:
+        """Where the docs say what a finding of this kind means, why it matters, and what to change."""
+        return f"docs/findings.md#{self.kind}"

@@ -7,6 +7,7 @@ import contextvars
 import ctypes
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,7 +121,7 @@ class Run:
             if self._thread.is_alive():
                 self._mark_stuck(call)
         if self._hosts is not None:
-            for lost in self._hosts.kill():
+            for lost in self._hosts.kill(0.1):
                 self._mark_stuck(lost)
         if self._engine is not None:
             for call in self._engine.stop(0.1):
@@ -395,7 +396,8 @@ class Run:
 
     def _unpause(self) -> None:
         if self._pause is not None:
-            self._pause.put(None)
+            with suppress(anyio.ClosedResourceError):  # the run has ended by itself meanwhile
+                self._pause.put(None)
 
     def _cancel_scope(self) -> None:
         if self._scope is not None:

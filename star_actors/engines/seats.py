@@ -13,6 +13,7 @@ from ..errors import ConfigurationError
 from ..isolation import ATOMIC, Broadcast, moved, nbytes_of
 
 if TYPE_CHECKING:
+    from ..checks import NodeChecks
     from ..nodes import StarAggregator, StarAnalyzer
     from .lanes import Lane
 
@@ -24,10 +25,11 @@ class Seat:
 
     The methods are the kinds of calls; each runs user code, on the node's thread, in the node's own context. `guard`
     is passed what the node computed, and gives what may leave it; `secretive` says that this node computes exact values
-    that noise protects.
+    that noise protects. `checks` looks at the first rounds, and is None afterwards.
     """
 
     __slots__ = (
+        "checks",
         "cls",
         "context",
         "data",
@@ -69,6 +71,7 @@ class Seat:
         self.flame: Any = None
         self.guard: Callable[[int, Any], Any] | None = None
         self.secretive = False
+        self.checks: NodeChecks | None = None
         self.node: Any = None
         self.lane: Lane | None = None
         self.moved_in: int | None = None
@@ -85,7 +88,12 @@ class Seat:
         """Make the user's object."""
         self.round = round
         self._sow()
+        checks = self.checks
+        if checks is not None:
+            checks.begin(round)
         node = self.cls(flame=self.flame, **self.kwargs)
+        if checks is not None:
+            checks.end()
         if "num_iterations" not in vars(node):
             raise ConfigurationError(
                 f"{self.cls.__name__}.__init__ did not call super().__init__(flame), so the node has no id, role or "
@@ -103,9 +111,16 @@ class Seat:
             aggregate = aggregate.take()
         if round:
             node.latest_result = aggregate
+        checks = self.checks
+        if checks is not None:
+            checks.begin(round)
         held = [node.analysis_method(self.data, aggregate)]
+        if checks is not None:
+            checks.end()
         if type(held[0]) in ATOMIC and self.guard is None:
             node.latest_result = value = held[0]
+            if checks is not None:
+                checks.left(value)
             return value, nbytes_of(value)
         return self._contribution(held)
 
@@ -115,7 +130,14 @@ class Seat:
         self.round = node.num_iterations = round
         if self.seed is not None:
             self._sow()
+        checks = self.checks
+        if checks is not None:
+            checks.begin(round, contributions)
         result = node.aggregation_method(contributions)
+        if checks is not None:
+            checks.end()
+            if type(result) is not CoroutineType:
+                checks.aggregated(contributions, result)
         if self.guard is not None:
             return self._guard_async(result) if type(result) is CoroutineType else self.guard(round, result)
         return result
@@ -148,6 +170,8 @@ class Seat:
             assert self.round is not None
             held[0] = self.guard(self.round, held[0])
             kind = type(held[0])
+        if self.checks is not None:
+            self.checks.left(held[0])
         if kind in ATOMIC:
             self.node.latest_result = held[0]
             return held[0], nbytes_of(held[0])
