@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
+    from star_actors.errors import StarError
     from star_actors.findings import FindingKind
     from star_actors.nodes import StarAggregator, StarAnalyzer
     from star_actors.report import Report
+    from star_actors.studies.pooled import Comparison
 
 __all__ = [
     "Patients",
     "Split",
     "Star",
     "assert_converged",
+    "assert_equal_to_pooled",
     "assert_ready_for_flame",
     "star",
     "star_patients",
@@ -93,9 +95,7 @@ def star(request: pytest.FixtureRequest) -> Star:
         except StarError as error:
             if error.report is not None:
                 _show_logs(request, error.report)
-            if error.__cause__ is not None:
-                error.__cause__.__traceback__ = _of_users(error.__cause__.__traceback__)
-            raise error.with_traceback(None)  # noqa: B904  (it keeps its cause: the node's own exception)
+            raise _of_users(error)  # noqa: B904  (it keeps its cause: the node's own exception)
         _show_logs(request, report)
         return report
 
@@ -174,6 +174,34 @@ def assert_ready_for_flame(report: Report, *, ignore: Sequence[FindingKind] = ()
     raise AssertionError("\n".join([*lines, *(["", f"  and {more} more"] if more else [])]))
 
 
+def assert_equal_to_pooled(
+    data_splits: Sequence[Any],
+    analyzer: type[StarAnalyzer],
+    aggregator: type[StarAggregator],
+    data_type: DataType = "s3",
+    *,
+    rtol: float = 1e-9,
+    atol: float = 0.0,
+    **options: Any,
+) -> Comparison:
+    """Fail unless the federated result is that of the same analysis on all records at one node.
+
+    Each number may be off by `atol + rtol * abs(pooled)`. `options` are those of `star_actors.studies.compare_pooled`,
+    `pool` among them, and of StarModelTester. Gives the comparison.
+    """
+    __tracebackhide__ = True
+    from star_actors.errors import StarError
+    from star_actors.studies.pooled import compare_pooled
+
+    try:
+        comparison = compare_pooled(data_splits, analyzer, aggregator, data_type, rtol=rtol, atol=atol, **options)
+    except StarError as error:
+        raise _of_users(error)  # noqa: B904  (it keeps its cause: the node's own exception)
+    if not comparison.equal():
+        raise AssertionError(str(comparison))
+    return comparison
+
+
 def _show_logs(request: pytest.FixtureRequest, report: Report) -> None:
     """Let pytest show what nodes logged, should the test fail."""
     lines = []
@@ -184,12 +212,15 @@ def _show_logs(request: pytest.FixtureRequest, report: Report) -> None:
         request.node.add_report_section("call", "star logs", "\n".join(lines))
 
 
-def _of_users(traceback: TracebackType | None) -> TracebackType | None:
-    """A traceback from the first frame on that is the user's; all of it where none is."""
-    first = traceback
-    while first is not None and first.tb_frame.f_code.co_filename.startswith(_OURS):
-        first = first.tb_next
-    return first or traceback
+def _of_users(error: StarError) -> StarError:
+    """The error without our frames, before it is raised to a test: its cause begins in the user's own code."""
+    cause = error.__cause__
+    if cause is not None:
+        first = cause.__traceback__
+        while first is not None and first.tb_frame.f_code.co_filename.startswith(_OURS):
+            first = first.tb_next
+        cause.__traceback__ = first or cause.__traceback__
+    return error.with_traceback(None)
 
 
 def _made_up(rows: int, seed: int) -> list[dict[str, int]]:

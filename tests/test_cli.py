@@ -1,10 +1,13 @@
 """The command line, as a user or a script meets it: real processes, their output, their exit codes."""
 
+import contextlib
 import csv
 import json
 import os
 import pickle
 import pkgutil
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from page_blocks import blocks_of
 
 from star_actors import load_report
 from star_actors.cli.exits import Exit
@@ -152,7 +156,7 @@ def test_the_tests_of_a_new_analysis_pass(project: Path) -> None:
     plain = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "star_actors.pytest_plugin"]
     tested = subprocess.run(command, cwd=project, env=plain, capture_output=True, text=True, timeout=100)
-    assert "3 passed" in tested.stdout, tested.stdout + tested.stderr
+    assert "4 passed" in tested.stdout, tested.stdout + tested.stderr
 
 
 def test_a_new_analysis_bears_its_name_throughout(project: Path) -> None:
@@ -475,6 +479,23 @@ def test_check_lists_findings_in_a_table_and_fails(folder: Path) -> None:
     assert row[column:].startswith("flame_log(log_type='loud')")
 
 
+def test_the_table_of_findings_fits_on_a_terminal(folder: Path) -> None:
+    changed(folder, 'log_type="notice"', 'log_type="loud"')
+    leader, follower = os.openpty()
+    with os.fdopen(leader, "rb", buffering=0) as terminal:
+        environment = {**os.environ, "COLUMNS": "70", "NO_COLOR": "1"}
+        command = [*COMMAND, "check", "mean.py", *DATA]
+        with subprocess.Popen(command, cwd=folder, env=environment, stdout=follower, stderr=follower):
+            os.close(follower)
+            printed = b""
+            with contextlib.suppress(OSError):  # Linux's way to say that nobody writes there any more
+                while chunk := terminal.read(4096):
+                    printed += chunk
+    lines = printed.decode().splitlines()
+    assert any("flame_log(log_type='loud')" in line for line in lines)
+    assert max(map(len, lines)) <= 70
+
+
 def test_check_finds_nothing_in_a_sound_analysis(folder: Path) -> None:
     checked = star(folder, "check", "mean.py", *DATA)
     assert (checked.returncode, checked.stdout) == (0, "mean.py: nothing found in 1 round on 3 nodes\n")
@@ -507,3 +528,34 @@ def test_a_file_that_holds_no_report_is_refused(folder: Path) -> None:
     shown = star(folder, "report", "mean.py")
     assert shown.returncode == Exit.USAGE
     assert "holds no report" in shown.stderr
+
+
+# The page of the docs
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which `star-actors`, `python` and `pytest` are this interpreter's."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name, module in (("star-actors", "-m star_actors.cli"), ("python", ""), ("pytest", "-m pytest")):
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module} "$@"\n')
+        script.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100"}
+
+
+def test_the_page_of_the_docs_shows_what_its_commands_print(tmp_path: Path, shell: dict[str, str]) -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    sessions = [block.code for block in blocks_of(page) if block.code.startswith("$ ")]
+    steps = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", "".join(sessions), re.MULTILINE)
+    assert len(steps) > 10
+    folder, code = tmp_path, 0
+    for command, shown in steps:
+        script = f"(exit {code})\n{command}\ncode=$?\npwd > {tmp_path}/.folder\nexit $code"
+        ran = subprocess.run(
+            ["bash", "-c", script], cwd=folder, env=shell, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            encoding="utf-8", timeout=60,
+        )  # fmt: skip
+        folder, code = Path((tmp_path / ".folder").read_text().strip()), ran.returncode
+        wanted = ".*".join(map(re.escape, shown.split("...")))
+        assert re.fullmatch(wanted, ran.stdout, re.DOTALL), f"$ {command}\n{ran.stdout}"

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from page_blocks import blocks_of
 
 from star_actors import Report, pytest_plugin
 from star_actors.findings import Finding
@@ -264,6 +265,35 @@ def test_it(star):
     ran.stdout.no_fnmatch_line("*star_actors/*.py:*")
 
 
+POOLED = """
+from star_actors.pytest_plugin import assert_equal_to_pooled
+
+def test_it():
+    assert_equal_to_pooled({splits}, Site, Mean, {more})
+"""
+
+
+def test_a_result_that_is_the_pooled_one_passes(pytester: pytest.Pytester) -> None:
+    session(pytester, POOLED.format(splits="[[1, 2], [3, 6]]", more="")).assert_outcomes(passed=1)
+
+
+def test_a_result_that_is_not_the_pooled_one_fails_with_both_numbers(pytester: pytest.Pytester) -> None:
+    ran = session(pytester, POOLED.format(splits="[[1, 2], [6]]", more=""))
+    ran.assert_outcomes(failed=1)
+    ran.stdout.fnmatch_lines([">*assert_equal_to_pooled(*", "E*DIFFERENT*", "E*3.75*3*0.75*0.25*"])
+    ran.stdout.no_fnmatch_line("*star_actors/*.py:*")
+
+
+def test_a_result_may_be_off_by_as_much_as_the_test_allows(pytester: pytest.Pytester) -> None:
+    session(pytester, POOLED.format(splits="[[1, 2], [6]]", more="rtol=0.26")).assert_outcomes(passed=1)
+
+
+def test_a_node_that_fails_in_a_comparison_is_shown_by_its_own_lines(pytester: pytest.Pytester) -> None:
+    ran = session(pytester, POOLED.format(splits="[[1], []]", more=""))
+    ran.stdout.fnmatch_lines([">*return sum(values) / len(values)", "E*NodeError: node_1*"])
+    ran.stdout.no_fnmatch_line("*star_actors/*.py:*")
+
+
 FINDINGS = [
     Finding("log-error", "it stops there", "raise an exception", "node_0", 0),
     Finding("message-size", "3 MB are sent", "send less", "node_1", 2, "result[0]"),
@@ -302,6 +332,15 @@ def test_one_accepted_kind_leaves_the_others() -> None:
 def test_a_kind_must_come_in_a_list() -> None:
     with pytest.raises(TypeError, match=r"a list of kinds is wanted: ignore=\['log-error'\]"):
         assert_ready_for_flame(Report(), ignore="log-error")  # type: ignore[arg-type]
+
+
+def test_the_page_of_the_docs_is_a_module_of_tests_that_pass(pytester: pytest.Pytester) -> None:
+    blocks = [
+        block.code for block in blocks_of((ROOT / "docs" / "pytest.md").read_text("utf-8")) if block.kind == "python"
+    ]
+    module = pytester.makepyfile("\n".join(blocks))
+    ran = pytester.runpytest_subprocess(*PLUGINS, module, timeout=100)
+    ran.assert_outcomes(passed="\n".join(blocks).count("def test_") + 2)  # one of them is run for three ways to cut
 
 
 def test_the_fixtures_can_be_annotated() -> None:

@@ -94,12 +94,21 @@ def _print_table(groups: list[Noticed]) -> None:
     from star_actors.display.formats import visible
 
     terminal = sys.stdout.isatty()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("finding", "where", "what", "what to do"):
-        table.add_column(title, no_wrap=not terminal, overflow="fold")
+    # A terminal is too narrow for four columns of text: there what to do stands below what was found.
+    titles = ("finding", "where", "what") if terminal else ("finding", "where", "what", "what to do")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 1 if terminal else 0, 0))
+    for title in titles:
+        table.add_column(
+            title, no_wrap=not terminal, overflow="fold", ratio=1 if terminal and title == "what" else None
+        )
     for found in groups:
-        cells = (found.kind, found.where, found.message, found.advice)
-        table.add_row(*(Text(visible(cell)) for cell in cells))
+        where, message, advice = (Text(visible(text)) for text in (found.where, found.message, found.advice))
+        if terminal:
+            where = Text(where.plain.replace(", ", "\n"))
+            advice.stylize("dim")
+            table.add_row(Text(found.kind, "red"), where, Text("\n").join([message, advice]))
+        else:
+            table.add_row(Text(found.kind), where, message, advice)
     console = Console(width=None if terminal else 100_000, highlight=False)
     with console.capture() as captured:
         console.print(table)
