@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 
+from ..checks import Lookout
 from ..dispatcher import Dispatcher
 from ..errors import _OURS, ConfigurationError, NodeStopped, StarError, _describe, _picklable
 from ..isolation import ATOMIC, Uncopyable
@@ -36,6 +37,7 @@ from .wire import (
     Logged,
     Outcome,
     Posted,
+    Printed,
     Progressed,
     Request,
     Settle,
@@ -82,6 +84,8 @@ class HostedSeat(Seat):
     def _contribution(self, held: list[Any]) -> Any:
         if type(held[0]) in ATOMIC or type(held[0]) is CoroutineType:
             return super()._contribution(held)
+        if self.checks is not None:
+            self.checks.left(held[0])
         parcel = pack(held.pop(), self.hold)
         return parcel, parcel.nbytes
 
@@ -110,6 +114,11 @@ class Host:
         board.route = self._route
         board.progress = lambda node_id, progress: self._post(Progressed(node_id, progress))
         board.waits_grew = self._dispatcher.look_again
+        self._lookout = None
+        if start.checks is not None:
+            self._lookout = Lookout(
+                start.checks, [self._cls], board.find, lambda text: self._post(Printed("stderr", f"{text}\n"))
+            )
         self._seats: dict[int, HostedSeat] = {}
         self._mailboxes: dict[int, Mailbox[Request]] = {}
         self._posted = 0
@@ -175,6 +184,8 @@ class Host:
             data_type=start.data_type,
             store=LocalStore.of(start.storage_dir, settle.node_id),
         )
+        if self._lookout is not None:
+            seat.checks = self._lookout.of(seat)
         mailbox: Mailbox[Request] = Mailbox(2)
         self._seats[settle.position] = seat
         self._mailboxes[settle.position] = mailbox

@@ -5,7 +5,7 @@ A value of a user's is in a Parcel, or as it is where it is atomic.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -14,6 +14,9 @@ from ..report import Log
 from ..session.board import Envelope
 from .lanes import CallKind
 from .parcels import Parcel
+
+if TYPE_CHECKING:
+    from ..checks import CheckPlan
 
 __all__ = [
     "Failed",
@@ -47,6 +50,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     cores: int
     storage_dir: str | None
     keeps_state: bool
+    checks: CheckPlan | None = None
 
 
 class Settle(msgspec.Struct, frozen=True, tag=True):
