@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..checks import plan_of
 from ..config import RunConfig
 from ..dispatcher import Dispatcher
 from ..errors import ConfigurationError, NodeError
@@ -135,6 +136,7 @@ class Hosts(ABC):
             cores=self.cores,
             storage_dir=None if storage is None else str(storage),
             keeps_state=self.keeps_state,
+            checks=plan_of(config),
         )
         remote.outbox.add(start)
         remote.outbox.flush()
@@ -249,7 +251,7 @@ class Hosts(ABC):
                 case Outcome():
                     self.returned(remote, message)
                 case Logged(log, append):
-                    record.log(log, append)
+                    self._board.log(log, append)
                 case Posted(envelope):
                     self.posted(envelope)
                 case Found(finding):
