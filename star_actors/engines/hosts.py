@@ -15,7 +15,6 @@ from ..config import RunConfig
 from ..dispatcher import Dispatcher
 from ..errors import ConfigurationError, NodeError
 from ..isolation import ATOMIC, Broadcast
-from ..isolation.uncopyable import qualified_name
 from ..report import Record
 from ..session.board import Board, Envelope
 from .host import opened, packed
@@ -99,8 +98,8 @@ class Hosts(ABC):
         """End every host, within `patience` seconds; the calls that would not end."""
 
     @abstractmethod
-    def kill(self) -> list[Call]:
-        """End at once what can be ended so; from any thread. The calls that were under way."""
+    def kill(self, patience: float) -> list[Call]:
+        """The same from any thread, where the run's own may be held up."""
 
     async def start(self, dispatcher: Dispatcher, board: Board, seats: Sequence[Seat]) -> None:
         """Open the hosts, and give every analyzer its seat in one of them. Raises ConfigurationError for what cannot
@@ -174,6 +173,8 @@ class Hosts(ABC):
         """Place one call: in the node's host, or on this side."""
         remote = self._of.get(call.seat.position)
         if remote is None:
+            # This call may hold the loop up for long; the hosts should not wait for it.
+            self._flush()
             self._local(call)
             return
         call.seat.round = call.round
@@ -209,13 +210,14 @@ class Hosts(ABC):
         """The parcel of an argument, for every host."""
         if type(argument) is not Broadcast:
             return pack(argument, self.hold_once)
-        value = argument.take()
-        data, buffers, loan = argument.lend()
-        return self.parcel_of_loan(*self.script.repaired(data, buffers, value), loan, qualified_name(type(value)))
+        parcel = self.parcel_of_broadcast(argument)
+        # The pickle is by reference, and the hosts may lack a class of the script that only the aggregator knows.
+        repaired = self.script.repaired(argument.take()) if self.script.is_named_in(parcel.data) else None
+        return parcel if repaired is None else parcel_of(repaired, (), self.hold_once, parcel.type_name)
 
-    def parcel_of_loan(self, data: bytes, buffers: Sequence[memoryview], loan: Any, type_name: str) -> Parcel:
-        """The parcel of what a broadcast lends."""
-        return parcel_of(data, buffers, self.hold_once, type_name)
+    @abstractmethod
+    def parcel_of_broadcast(self, broadcast: Broadcast) -> Parcel:
+        """The parcel of what goes to every analyzer."""
 
     # Messages of nodes
 

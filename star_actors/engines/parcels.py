@@ -27,14 +27,17 @@ class Attachment(Protocol):
     @property
     def fd(self) -> int:
         """Its descriptor here."""
+        ...
 
     @property
     def size(self) -> int:
         """Its size in bytes."""
+        ...
 
     @property
     def number(self) -> int:
         """What the receiver calls it when it lets go of it; 0 where it need not say."""
+        ...
 
 
 Hold = Callable[[int, Sequence[tuple[int, memoryview]]], Attachment | None]

@@ -10,13 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 from ..config import RunConfig
 from ..errors import ConfigurationError
-from ..isolation.pages import Loan
+from ..isolation import Broadcast
 from ..options import Processes
 from ..report import Record
 from .channel import Channel
@@ -55,12 +55,19 @@ class ProcessHosts(Hosts):
             worker.listen(loop, self)
         return [worker.remote for worker in self._workers]
 
-    def parcel_of_loan(self, data: bytes, buffers: Sequence[memoryview], loan: Loan | None, type_name: str) -> Parcel:
+    def parcel_of_broadcast(self, broadcast: Broadcast) -> Parcel:
+        data, buffers, loan = broadcast.lend()
         if loan is None:
-            return parcel_of(data, buffers, self.hold_once, type_name)
-        return Parcel(data, loan.places, Lent(loan), len(data) + sum(size for _, size in loan.places), type_name)
+            return parcel_of(data, buffers, self.hold_once, "the aggregate")
+        return Parcel(data, loan.places, Lent(loan), broadcast.nbytes, "the aggregate")
 
     def stop(self, patience: float) -> list[Call]:
+        left = self.kill(patience)
+        for worker in self._workers:
+            worker.close(asyncio.get_running_loop())
+        return left
+
+    def kill(self, patience: float) -> list[Call]:
         self.stopping = True
         deadline = perf_counter() + patience
         for worker in self._workers:
@@ -68,17 +75,9 @@ class ProcessHosts(Hosts):
         left: list[Call] = []
         for worker in self._workers:
             if not worker.has_ended(max(0.0, deadline - perf_counter())):
-                left.extend(worker.remote.calls.values())
+                left.extend(list(worker.remote.calls.values()))
                 worker.kill()
-            worker.close(asyncio.get_running_loop())
         return left
-
-    def kill(self) -> list[Call]:
-        self.stopping = True
-        calls = [call for worker in self._workers for call in worker.remote.calls.values() if worker.alive]
-        for worker in self._workers:
-            worker.kill()
-        return calls
 
 
 class Worker:

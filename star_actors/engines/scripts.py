@@ -35,17 +35,17 @@ class Script:
         self.known: dict[str, Any] = {}
         self.files: set[str] = set()
         found: dict[str, Any] = {}
-        for name, cls in (("analyzer", analyzer), ("aggregator", aggregator)):
-            try:
-                self._by_value(cls, found)
-            except NEVER_A_COPY_FAILURE:
-                raise
-            except BaseException as error:  # whatever the class refers to may refuse in its own way
-                raise ConfigurationError(
-                    f"{name}={cls.__name__} cannot be sent to another process: {type(error).__name__}: {error}. It, or "
-                    "a global that its methods use, holds something that cannot be pickled: make that inside the "
-                    'constructor or the method, or run with engine="auto"'
-                ) from error
+        try:
+            self._by_value(analyzer, found)
+        except NEVER_A_COPY_FAILURE:
+            raise
+        except BaseException as error:  # whatever the class refers to may refuse in its own way
+            raise ConfigurationError(
+                f"analyzer={analyzer.__name__} cannot be sent to another process: {type(error).__name__}: {error}. It, "
+                "or a global that its methods use, holds something that cannot be pickled: make that inside the "
+                'constructor or the method, or run with engine="auto"'
+            ) from error
+        found |= self._names_of(aggregator)
         self.classes = self._by_value((analyzer, found), found)
         self.known = found
         self.sources = {name: lines for name in sorted(self.files) if (lines := linecache.getlines(name))}
@@ -55,7 +55,7 @@ class Script:
         Classes and functions of the script, lambdas among them, may be in it. Raises ConfigurationError."""
         try:
             data, buffers = dump(value)
-            if _MAIN.encode() not in data:
+            if not self.is_named_in(data):
                 return data, buffers
         except NEVER_A_COPY_FAILURE:
             raise
@@ -78,14 +78,28 @@ class Script:
             'engine="auto", which stays in this process'
         ) from found.cause
 
-    def repaired(self, data: bytes, buffers: Sequence[memoryview], value: Any) -> tuple[bytes, Sequence[memoryview]]:
-        """The pickle of a value for the hosts: `data`, unless it refers to a class of the script that they lack."""
-        if _MAIN.encode() not in data:
-            return data, buffers
+    def repaired(self, value: Any) -> bytes | None:
+        """The pickle of a value for the hosts where it refers to a class of the script that they lack; else None."""
         stream = io.BytesIO()
         pickler = _ByValueWhereUnknown(stream, self)
         pickler.dump(value)
-        return (stream.getvalue(), ()) if pickler.sent else (data, buffers)
+        return stream.getvalue() if pickler.sent else None
+
+    @staticmethod
+    def is_named_in(pickled: bytes) -> bool:
+        """Whether a pickle may refer to the script."""
+        return _MAIN.encode() in pickled
+
+    def _names_of(self, aggregator: type[StarAggregator]) -> dict[str, Any]:
+        """The names of the script that the aggregator uses; none where it cannot be pickled, which it need not be."""
+        found: dict[str, Any] = {}
+        try:
+            self._by_value(aggregator, found)
+        except NEVER_A_COPY_FAILURE:
+            raise
+        except BaseException:  # then a value of such a class brings its class along
+            return {}
+        return found
 
     def knows(self, obj: Any) -> bool:
         """Whether the hosts have this class or function of the script."""

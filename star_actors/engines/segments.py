@@ -67,7 +67,7 @@ class Segments:
         self._away: dict[int, Any] = {}
 
     def hold(self, size: int, parts: Sequence[tuple[int, memoryview]]) -> Segment | None:
-        """Write what goes to the other end of the channel, into memory that has come back from there if there is any."""
+        """Write what goes to the other end of the channel, in memory that has come back from there if there is any."""
         if size < SHARED_FROM:
             return None
         size = rounded_up(size, mmap.PAGESIZE)

@@ -21,6 +21,8 @@ from .wire import Printed, Unready
 
 __all__ = ["main"]
 
+Stream = Literal["stdout", "stderr"]
+
 PATIENCE = 5.0
 """Seconds that a worker whose run is gone gives its own code to end, where nobody is left to kill it."""
 
@@ -81,8 +83,8 @@ def _read(channel: Channel, host: Host) -> None:
 class _Prints(io.RawIOBase):
     """Sends what is printed to the run, which prints it where the caller sees it."""
 
-    def __init__(self, stream: Literal["stdout", "stderr"], outbox: Outbox) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream, outbox: Outbox) -> None:
+        self._stream: Stream = stream
         self._outbox = outbox
 
     def writable(self) -> bool:
@@ -95,6 +97,6 @@ class _Prints(io.RawIOBase):
         return len(text)
 
 
-def _printing(stream: Literal["stdout", "stderr"], outbox: Outbox) -> io.TextIOWrapper:
+def _printing(stream: Stream, outbox: Outbox) -> io.TextIOWrapper:
     raw = io.BufferedWriter(_Prints(stream, outbox))
     return io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)

@@ -41,7 +41,7 @@ class Pages:
 
     def __init__(self) -> None:
         self._idle: list[Memory] = []
-        self._waiting: set[int] = set()
+        self._waiting: dict[int, Memory] = {}
         self._closed = False
 
     def __enter__(self) -> Pages:
@@ -53,6 +53,8 @@ class Pages:
     def close(self) -> None:
         """Let go of everything that is kept for another use."""
         self._closed = True
+        for memory in list(self._waiting.values()):
+            memory.close_descriptor()
         while self._idle:
             self._idle.pop().close()
 
@@ -71,13 +73,12 @@ class Pages:
         """Whether `memory` keeps its descriptor until its last mapping is gone, to be used again."""
         if self._closed or len(self._waiting) >= _WAITING:
             return False
-        self._waiting.add(id(memory))
+        self._waiting[id(memory)] = memory
         return True
 
     def give_back(self, memory: Memory) -> None:
         """Take memory that nobody maps any more. Called by finalizers, so on any thread and without a lock."""
-        waited = id(memory) in self._waiting
-        self._waiting.discard(id(memory))
+        waited = self._waiting.pop(id(memory), None) is not None
         if waited and not self._closed and memory.forks == _forks():
             self._idle.append(memory)
             if len(self._idle) > _IDLE:
@@ -235,15 +236,16 @@ class Memory:
         self._shared = 0
         self._close = os.close
         self._unmap = libc().munmap
-        self._fd = -1
-        self._fd = os.memfd_create("star_actors")
-        os.ftruncate(self._fd, size)
+        # A list, since taking out of it is one step: no two threads close the same descriptor.
+        self._descriptor: list[int] = []
+        self._descriptor.append(os.memfd_create("star_actors"))
+        os.ftruncate(self.fd, size)
         self._written = False
 
     @property
     def fd(self) -> int:
         """Its descriptor; -1 once it is closed."""
-        return self._fd
+        return self._descriptor[0] if self._descriptor else -1
 
     def write(self, parts: Any, *, huge: bool) -> None:
         """Write (offset, buffer) pairs. Only while nobody maps the memory: private mappings see it until they write."""
@@ -252,7 +254,7 @@ class Memory:
             for offset, buffer in parts:
                 done = 0
                 while done < buffer.nbytes:
-                    done += os.pwrite(self._fd, buffer[done:], offset + done)
+                    done += os.pwrite(self.fd, buffer[done:], offset + done)
             if huge:
                 self._share()
         else:
@@ -267,31 +269,33 @@ class Memory:
         copy = bytearray(size)
         done = 0
         while done < size:
-            done += os.preadv(self._fd, [memoryview(copy)[done:]], offset + done)
+            done += os.preadv(self.fd, [memoryview(copy)[done:]], offset + done)
         return copy
 
     def map_private(self) -> int:
         """The address of a new private mapping."""
-        return libc().map(self._fd, self.size, mmap.MAP_PRIVATE | MAP_NORESERVE, aligned=self.huge)
+        return libc().map(self.fd, self.size, mmap.MAP_PRIVATE | MAP_NORESERVE, aligned=self.huge)
 
     def _share(self) -> None:
         """Map the file itself, and ask for huge pages: every mapping then costs 1/512 of the faults and tables."""
         if not self._shared:
             calls = libc()
             aligned = self.size >= HUGE_PAGE
-            self._shared = calls.map(self._fd, self.size, mmap.MAP_SHARED, aligned=aligned)
+            self._shared = calls.map(self.fd, self.size, mmap.MAP_SHARED, aligned=aligned)
             # Old kernels refuse; then the pages stay small.
             self.huge = aligned and calls.madvise(self._shared, self.size, MADV_COLLAPSE) == 0
 
     def duplicate(self) -> int:
         """Another descriptor of the same memory."""
-        return os.dup(self._fd)
+        return os.dup(self.fd)
 
     def close_descriptor(self) -> None:
         """No new mapping can be made; the ones there are stay."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            self._close(fd)
+        try:
+            fd = self._descriptor.pop()
+        except IndexError:
+            return
+        self._close(fd)
 
     def close(self) -> None:
         self.close_descriptor()
