@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from .nodes import StarAggregator, StarAnalyzer
     from .options import Auto, Checks, Dask, History, Privacy, Processes, Serial, Threads
+    from .platform.model import AsyncStarLocalDPModel, AsyncStarModel, StarLocalDPModel, StarModel
     from .release.withheld import Withheld
     from .report import Report, Round
     from .studies.audit import audit
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .tester import AsyncStarModelTester
 
 __all__ = [
+    "AsyncStarLocalDPModel",
+    "AsyncStarModel",
     "AsyncStarModelTester",
     "Auto",
     "Checks",
@@ -52,6 +55,8 @@ __all__ = [
     "StarAggregator",
     "StarAnalyzer",
     "StarError",
+    "StarLocalDPModel",
+    "StarModel",
     "StarModelTester",
     "Threads",
     "Withheld",
@@ -76,6 +81,7 @@ _HOME = {
     ),
     "nodes": ("StarAggregator", "StarAnalyzer"),
     "options": ("Auto", "Checks", "Dask", "History", "Privacy", "Processes", "Serial", "Threads"),
+    "platform.model": ("AsyncStarLocalDPModel", "AsyncStarModel", "StarLocalDPModel", "StarModel"),
     "release.withheld": ("Withheld",),
     "report": ("Report", "Round"),
     "studies.audit": ("audit",),
