@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .rows import Rows
-from .walk import Path, is_array, is_table, named, parts
+from .walk import Path, Pieces, is_array, is_table, named
 
 __all__ = ["Disclosed", "Numbers", "compared", "disclosed", "equal_to_one", "numbers_of"]
 
@@ -40,10 +40,9 @@ Numbers = dict[Path, int | float]
 """The single numbers of a payload, by path."""
 
 
-def disclosed(payload: Any, root: str, rows: Callable[[], Rows], min_cell: int, round: int | None) -> list[Disclosed]:
-    """What `payload` discloses. `rows` reads the node's data, and is called only where there is something to compare.
-    Reads the payload's types, never its classes' code."""
-    pieces = list(parts(payload))
+def disclosed(pieces: Pieces, root: str, rows: Callable[[], Rows], min_cell: int, round: int | None) -> list[Disclosed]:
+    """What a payload, taken apart into `pieces`, discloses. `rows` reads the node's data, and is called only where
+    there is something to compare."""
     found = _identifiers(pieces, root, rows)
     hidden = found[1]
     return [
@@ -53,11 +52,9 @@ def disclosed(payload: Any, root: str, rows: Callable[[], Rows], min_cell: int, 
     ]
 
 
-def numbers_of(payload: Any) -> Numbers:
+def numbers_of(pieces: Pieces) -> Numbers:
     """The single numbers in a payload, but for those that count something else than people."""
-    return {
-        path: part for path, part in parts(payload) if type(part) in (int, float) and not _counts_something_else(path)
-    }
+    return {path: part for path, part in pieces if type(part) in (int, float) and not _counts_something_else(path)}
 
 
 def compared(before: Numbers, after: Numbers, root: str, rows: Callable[[], Rows], min_cell: int) -> list[Disclosed]:
@@ -101,9 +98,6 @@ def equal_to_one(aggregate: Any, contributions: Sequence[Any], same: Callable[[A
             if len(equal) > 1:
                 return None
     return equal[0] if equal else None
-
-
-Pieces = list[tuple[Path, Any]]
 
 
 def _identifiers(pieces: Pieces, root: str, rows: Callable[[], Rows]) -> tuple[list[Disclosed], set[str]]:

@@ -12,10 +12,10 @@ from ..isolation import ATOMIC
 from .disclosure import Disclosed, Numbers, compared, disclosed, equal_to_one, numbers_of
 from .generators import States, drawn, seeds_itself, states
 from .order import Permuted, difference, permuted
-from .plan import CheckPlan
+from .plan import LOOKED_AT, CheckPlan
 from .rows import Rows, rows_of
 from .shared import SharedState, Snapshot
-from .walk import fingerprint, named, parts
+from .walk import Pieces, fingerprint, named, parts
 
 if TYPE_CHECKING:
     from ..engines.seats import Seat
@@ -120,7 +120,7 @@ class NodeChecks:
         if seat.round is not None and seat.round >= ROUNDS:
             return
         kind = type(payload)
-        if kind in ATOMIC and kind not in (int, str):
+        if seat.position >= LOOKED_AT or (kind in ATOMIC and kind not in (int, str)):
             return
         self._guarded(lambda: self._look_at(payload, root))
 
@@ -136,13 +136,13 @@ class NodeChecks:
 
     def _look_at(self, payload: Any, root: str) -> None:
         seat, plan = self._seat, self._lookout.plan
-        if type(payload) not in ATOMIC:
-            self._look_for_script(payload, root)
+        pieces = list(parts(payload))
+        self._look_for_script(pieces, root)
         if (plan.noised and root == "contribution") or seat.role == "aggregator":
             return
-        found = disclosed(payload, root, self._read_rows, plan.min_cell, seat.round)
+        found = disclosed(pieces, root, self._read_rows, plan.min_cell, seat.round)
         if root == "contribution" and seat.round is not None:
-            numbers = numbers_of(payload)
+            numbers = numbers_of(pieces)
             if self._previous is not None:
                 found += compared(self._previous, numbers, root, self._read_rows, plan.min_cell)
             self._previous = numbers
@@ -157,8 +157,8 @@ class NodeChecks:
                 advice = "leave such a node out, or merge its data with another's before they are analysed"
                 self._disclosed(Disclosed(message, advice, "data"))
 
-    def _look_for_script(self, value: Any, root: str) -> None:
-        for path, part in parts(value):
+    def _look_for_script(self, pieces: Pieces, root: str) -> None:
+        for path, part in pieces:
             home = part if isinstance(part, type | FunctionType) else type(part)
             if home.__module__ in _SCRIPTS:
                 self._find(
@@ -220,7 +220,7 @@ class NodeChecks:
     def _compare_with_contributions(self, contributions: list[Any], result: Any) -> None:
         plan = self._lookout.plan
         if type(result) not in ATOMIC:
-            self._look_for_script(result, "aggregate")
+            self._look_for_script(list(parts(result)), "aggregate")
         if not plan.returns or plan.noised:
             return
         few = contributions if type(result) in ATOMIC else contributions[:_COMPARED]

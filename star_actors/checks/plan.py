@@ -9,7 +9,10 @@ import msgspec
 if TYPE_CHECKING:
     from ..config import RunConfig
 
-__all__ = ["CheckPlan", "plan_of"]
+__all__ = ["LOOKED_AT", "CheckPlan", "plan_of"]
+
+LOOKED_AT = 1_000
+"""What so many nodes send is looked at, which takes about 25 microseconds for a small dict."""
 
 
 class CheckPlan(msgspec.Struct, frozen=True):

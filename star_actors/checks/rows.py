@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .walk import is_array, is_table
+from .walk import is_array, is_column, is_table
 
 __all__ = ["Rows", "rows_of"]
 
@@ -50,6 +50,8 @@ def _read(data: Any) -> Rows:
         names = list(data.columns)[:_MOST_COLUMNS]
         columns = [(str(name), data[name].head(MOST_ROWS).to_list()) for name in names if names.count(name) == 1]
         return Rows(len(data), columns)
+    if is_column(data):
+        return Rows(len(data), [(str(data.name or ""), data.head(MOST_ROWS).to_list())])
     if is_array(data):
         if data.ndim == 0:
             return Rows()

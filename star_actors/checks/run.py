@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..findings import Finding
 from ..release.privacy import flame_can_noise
+from .plan import LOOKED_AT
 from .walk import is_array, is_number, parts
 
 if TYPE_CHECKING:
@@ -48,12 +49,14 @@ def look_at_classes(config: RunConfig, find: Callable[[Finding], object]) -> Non
 
 
 def look_at_shape(config: RunConfig, warn: Callable[[str], object]) -> None:
-    """Warn, once, where the splits are not what FLAME hands over."""
+    """Warn, once, where the splits are not what FLAME hands over, and where nodes are too many to look at each."""
     from ..data.shapes import describe_mismatch
 
     text = describe_mismatch(config.data_splits, config.data_type)
     if text is not None:
         warn(text)
+    if len(config.data_splits) > LOOKED_AT:
+        warn(f"what the first {LOOKED_AT} nodes send was looked at for findings, and what the others send was not")
 
 
 def look_at_result(result: Any, node_id: str, round: int, *, several: bool, find: Callable[[Finding], object]) -> None:
@@ -116,8 +119,8 @@ class SecretWatch:
         self._find(
             Finding(
                 "disclosure",
-                "a log line repeats the exact value that the noise protects; it is shown on the console, and on FLAME it is "
-                "for everybody who may read the logs",
+                "a log line repeats the exact value that the noise protects; it is shown on the console, and on FLAME "
+                "it is for everybody who may read the logs",
                 "log that something happened, not what came out",
                 log.node_id,
                 log.round,

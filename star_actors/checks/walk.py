@@ -8,10 +8,13 @@ from collections.abc import Collection, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-__all__ = ["Path", "fingerprint", "is_array", "is_number", "is_table", "named", "parts"]
+__all__ = ["Path", "Pieces", "fingerprint", "is_array", "is_column", "is_number", "is_table", "named", "parts"]
 
 Path = tuple[tuple[str, Any, int], ...]
 """Steps from a value to a part: the kind of step ("key", "item" or "attribute"), the key or name, its position."""
+
+Pieces = list[tuple[Path, Any]]
+"""A value and its parts, each with the path to it."""
 
 _MOST = 2_000
 _DEEPEST = 8
@@ -34,8 +37,12 @@ def is_number(value: object) -> bool:
 
 def is_table(value: object) -> bool:
     """Whether `value` is a DataFrame of pandas or polars."""
-    modules = (sys.modules.get("pandas"), sys.modules.get("polars"))
-    return any(isinstance(value, getattr(module, "DataFrame", ())) for module in modules if module is not None)
+    return _is_of_a_table_library(value, "DataFrame")
+
+
+def is_column(value: object) -> bool:
+    """Whether `value` is a Series of pandas or polars."""
+    return _is_of_a_table_library(value, "Series")
 
 
 def parts(value: Any) -> Iterator[tuple[Path, Any]]:
@@ -99,7 +106,7 @@ def fingerprint(value: Any, depth: int = 6) -> Any:
         size = base.__len__(value)  # type: ignore[arg-type]
         elements = base.__iter__(value)  # type: ignore[arg-type]
         return cls, size, tuple(fingerprint(element, depth - 1) for element in _first(elements))
-    if is_table(value):
+    if is_table(value) or is_column(value):
         return id(value), value.shape
     attributes = _attributes(value)
     if attributes is not None and not cls.__module__.startswith(("threading", "logging", "_")):
@@ -114,6 +121,10 @@ def _inner(value: Any) -> Iterator[tuple[tuple[str, Any, int], Any]]:
         for position, column in enumerate(list(value.columns)):
             if list(value.columns).count(column) == 1:
                 yield ("key", column, position), value[column].to_numpy()
+    elif is_column(value):
+        yield ("attribute", "values", 0), value.to_numpy()
+        if hasattr(value, "index"):
+            yield ("attribute", "index", 1), value.index.to_numpy()
     elif isinstance(value, dict):
         for position, (key, element) in enumerate(dict.items(value)):
             yield ("key", key, position), element
@@ -127,6 +138,11 @@ def _inner(value: Any) -> Iterator[tuple[tuple[str, Any, int], Any]]:
     else:
         for position, (name, element) in enumerate((_attributes(value) or {}).items()):
             yield ("attribute", name, position), element
+
+
+def _is_of_a_table_library(value: object, name: str) -> bool:
+    modules = (sys.modules.get("pandas"), sys.modules.get("polars"))
+    return any(isinstance(value, getattr(module, name, ())) for module in modules if module is not None)
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
