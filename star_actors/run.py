@@ -340,8 +340,8 @@ class Run:
             first = found[0]
             where = "" if first.node_id is None else f" at {first.node_id}"
             raise FindingsError(
-                f"Checks(strict=True): {len(found)} finding{'s' if len(found) > 1 else ''} ({kinds}). The first{where}: "
-                f"{first.message}. To do: {first.advice}. All are in report.findings"
+                f"Checks(strict=True): {len(found)} finding{'s' if len(found) > 1 else ''} ({kinds}). "
+                f"The first{where}: {first.message}. To do: {first.advice}. All are in report.findings"
             )
 
     @property
