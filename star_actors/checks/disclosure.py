@@ -266,4 +266,4 @@ def _hashable(value: Any) -> Any:
 
 def _is_telling(value: Any) -> bool:
     """Whether a value is so particular that no sum moves by it by chance."""
-    return type(value) is float and math.isfinite(value) and value != 0 and not (value * 1000).is_integer()
+    return type(value) is float and math.isfinite(value) and value != 0 and not (value * 100).is_integer()

@@ -35,13 +35,23 @@ def drawn(before: States, after: States) -> list[str]:
 
 
 def seeds_itself(cls: type) -> bool:
-    """Whether a class's methods call something named `seed`: then what they draw repeats, here and on FLAME."""
-    return any(
-        instruction.argval in ("seed", "setstate", "set_state")
-        and (instruction.opname in ("LOAD_METHOD", "LOAD_GLOBAL", "LOAD_NAME") or "NULL|self" in instruction.argrepr)
-        for code in _codes(cls)
-        for instruction in dis.get_instructions(code)
-    )
+    """Whether a class's methods name a generator's `seed`, as in `random.seed` or `np.random.seed`: then what they draw
+    repeats, here and on FLAME."""
+    return any(_names_seed(list(dis.get_instructions(code))) for code in _codes(cls))
+
+
+def _names_seed(instructions: list[dis.Instruction]) -> bool:
+    before = None
+    for instruction in instructions:
+        if instruction.argval in ("seed", "setstate", "set_state"):
+            if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                return True
+            # `self.seed` is an attribute like any other; `random.seed` is not.
+            of_module = before is not None and (before.opname == "LOAD_GLOBAL" or before.argval == "random")
+            if of_module and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                return True
+        before = instruction
+    return False
 
 
 def _codes(cls: type) -> Iterator[CodeType]:

@@ -13,7 +13,7 @@ from .disclosure import Disclosed, Numbers, compared, disclosed, equal_to_one, n
 from .generators import States, drawn, seeds_itself, states
 from .order import Permuted, difference, permuted
 from .plan import LOOKED_AT, CheckPlan
-from .rows import Rows, rows_of
+from .rows import Rows, rows_of, single
 from .shared import SharedState, Snapshot
 from .walk import Pieces, fingerprint, named, parts
 
@@ -120,6 +120,8 @@ class NodeChecks:
         if seat.round is not None and seat.round >= ROUNDS:
             return
         kind = type(payload)
+        if root == "contribution" and seat.round == 0 and seat.position < LOOKED_AT:
+            self._guarded(self._look_for_one)
         if seat.position >= LOOKED_AT or (kind in ATOMIC and kind not in (int, str)):
             return
         self._guarded(lambda: self._look_at(payload, root))
@@ -148,14 +150,15 @@ class NodeChecks:
             self._previous = numbers
         for one in found:
             self._disclosed(one)
-        if root == "contribution" and seat.round == 0:
-            rows = self._read_rows()
-            one_row, one_patient = rows.count == 1 and rows.patients is None, rows.patients == 1
-            if one_row or one_patient:
-                whom = "patient" if one_patient else "row"
-                message = f"this node holds the data of one {whom}: whatever it sends is about that one {whom}"
-                advice = "leave such a node out, or merge its data with another's before they are analysed"
-                self._disclosed(Disclosed(message, advice, "data"))
+
+    def _look_for_one(self) -> None:
+        whom = None if self._seat.role == "aggregator" else single(self._seat.data)
+        if whom == "row" and len(self._lookout.plan.analyzers) == 1:
+            return  # a try-out on a line of data; a patient is one wherever there is one
+        if whom is not None:
+            message = f"this node holds the data of one {whom}: whatever it sends is about that one {whom}"
+            advice = "leave such a node out, or merge its data with another's before they are analysed"
+            self._disclosed(Disclosed(message, advice, "data"))
 
     def _look_for_script(self, pieces: Pieces, root: str) -> None:
         for path, part in pieces:

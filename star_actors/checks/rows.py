@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .walk import is_array, is_column, is_table
 
-__all__ = ["Rows", "rows_of"]
+__all__ = ["Rows", "rows_of", "single"]
 
 MOST_ROWS = 10_000
 """How many rows are read."""
@@ -43,6 +43,40 @@ def rows_of(data: Any) -> Rows:
     for name, column in rows.columns:
         _identify(name, column, rows)
     return rows
+
+
+def single(data: Any) -> str | None:
+    """ "row" or "patient" where the data are about one only, else None. Sees most data by a look at their length, since
+    it is asked of every node."""
+    if is_table(data) or is_column(data) or is_array(data):
+        return "row" if getattr(data, "ndim", 2) and len(data) == 1 else None
+    if type(data) in (list, tuple) and len(data) > 1 and type(data[0]) is not dict:
+        return None
+    bundles = [bundle for source in (data if type(data) in (list, tuple) else [data]) for bundle in _bundles(source)]
+    if bundles:
+        return "patient" if _people(bundles) == 1 else None
+    if type(data) in (list, tuple) and data and type(data[0]) is dict and any(map(_is_long, data[0].values())):
+        return None
+    return "row" if _read(data).count == 1 else None
+
+
+def _bundles(source: Any) -> list[dict[str, Any]]:
+    values = [source, *source.values()] if type(source) is dict else []
+    return [value for value in values if type(value) is dict and "resourceType" in value]
+
+
+def _people(bundles: list[dict[str, Any]]) -> int:
+    """How many patients bundles are about, as far as 2."""
+    people: set[str] = set()
+    for resource in _resources(bundles):
+        _identify_resource(resource, Rows(), people)
+        if len(people) > 1:
+            break
+    return len(people)
+
+
+def _is_long(content: object) -> bool:
+    return type(content) is bytes and content.count(b"\n", 0, 10_000) > 2
 
 
 def _read(data: Any) -> Rows:
@@ -164,19 +198,25 @@ def _number_or_text(cell: str) -> Any:
 
 def _of_resources(bundles: list[dict[str, Any]]) -> Rows:
     """The rows of FHIR bundles: their resources."""
-    rows = Rows(0)
     people: set[str] = set()
-    for bundle in bundles:
-        entries = bundle.get("entry", [] if bundle.get("resourceType") == "Bundle" else [{"resource": bundle}])
-        if type(entries) is not list:
-            continue
-        rows.count = (rows.count or 0) + len(entries)
-        for entry in entries[:MOST_ROWS]:
-            resource = entry.get("resource") if type(entry) is dict else None
-            if type(resource) is dict:
-                _identify_resource(resource, rows, people)
+    rows = Rows(sum(len(_entries(bundle)) for bundle in bundles))
+    for resource in _resources(bundles):
+        _identify_resource(resource, rows, people)
     rows.patients = len(people) if people else None
     return rows
+
+
+def _entries(bundle: dict[str, Any]) -> list[Any]:
+    entries = bundle.get("entry", [] if bundle.get("resourceType") == "Bundle" else [{"resource": bundle}])
+    return entries if type(entries) is list else []
+
+
+def _resources(bundles: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for bundle in bundles:
+        for entry in _entries(bundle)[:MOST_ROWS]:
+            resource = entry.get("resource") if type(entry) is dict else None
+            if type(resource) is dict:
+                yield resource
 
 
 def _identify_resource(resource: dict[str, Any], rows: Rows, people: set[str]) -> None:
