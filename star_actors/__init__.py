@@ -16,11 +16,13 @@ if TYPE_CHECKING:
         ConfigurationError,
         DeliveryError,
         EncodingError,
+        FindingsError,
         NodeError,
         NotConvergedError,
         PrivacyError,
         StarError,
     )
+    from .findings import Finding
     from .nodes import StarAggregator, StarAnalyzer
     from .options import Auto, Checks, Dask, History, Privacy, Processes, Serial, Threads
     from .platform.model import AsyncStarLocalDPModel, AsyncStarModel, StarLocalDPModel, StarModel
@@ -43,6 +45,8 @@ __all__ = [
     "Dask",
     "DeliveryError",
     "EncodingError",
+    "Finding",
+    "FindingsError",
     "History",
     "NodeError",
     "NotConvergedError",
@@ -74,11 +78,13 @@ _HOME = {
         "ConfigurationError",
         "DeliveryError",
         "EncodingError",
+        "FindingsError",
         "NodeError",
         "NotConvergedError",
         "PrivacyError",
         "StarError",
     ),
+    "findings": ("Finding",),
     "nodes": ("StarAggregator", "StarAnalyzer"),
     "options": ("Auto", "Checks", "Dask", "History", "Privacy", "Processes", "Serial", "Threads"),
     "platform.model": ("AsyncStarLocalDPModel", "AsyncStarModel", "StarLocalDPModel", "StarModel"),
