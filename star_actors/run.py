@@ -372,8 +372,9 @@ class Run:
 
     def _mark_stuck(self, call: Call) -> None:
         self.record.nodes[call.seat.position].stuck = True
-        host = self._hosts.where(call.seat) if self._hosts is not None else None
-        fate = "left behind on its thread" if host is None else f"ended with {host}"
+        hosts = self._hosts
+        hosted = hosts is not None and hosts.where(call.seat) is not None
+        fate = hosts.fate(call.seat) if hosts is not None and hosted else "left behind on its thread"
         self.record.warn(
             f"{call.seat.node_id}: {call.seat.cls.__name__}.{METHODS[call.kind]} did not return, and was {fate}"
         )
@@ -384,6 +385,7 @@ class Run:
         if host is not None:
             node.ran_on = host
             node.moved = seat.moved_in
+        if seat.flame is None:  # it lives elsewhere, or was to
             return
         if seat.lane is not None:
             node.ran_on = "worker thread"

@@ -387,3 +387,91 @@ class Exact(StarAnalyzer):
 
     def analysis_method(self, data: Any, aggregator_results: Any) -> Any:
         raise ValueError(f"secret {data}")
+
+
+class Wanders(StarAnalyzer):
+    """Keeps state of every kind, exchanges with every other analyzer, and at one point of one round kills its process,
+    once; `die` is the node, the round, the point, and a file that says that it has happened."""
+
+    def __init__(self, flame: Any, die: tuple[str, int | None, str, str] | None = None) -> None:
+        super().__init__(flame)
+        self.die = die
+        self.total = 0.0
+        self.rows: Any = None
+        self._die_at("made", None)
+
+    def _die_at(self, point: str, round: int | None) -> None:
+        if self.die is not None and self.die[:3] == (self.id, round, point):
+            marker = Path(self.die[3])
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def analysis_method(self, data: Any, aggregator_results: Any) -> Any:
+        import numpy as np
+
+        round = self.num_iterations
+        others = [id for id in self.partner_node_ids if id != self.flame.get_aggregator_id()]
+        self.flame.flame_log(f"round {round} begins")
+        if self.rows is None:
+            self.rows = data["rows"]  # a part of the data, edited in place
+        self.rows += 1
+        data["count"].append(round)
+        self._die_at("before sending", round)
+        self.flame.send_intermediate_data(others, self.rows * 2)
+        saved = self.flame.save_intermediate_data({"round": round}, "global", [*others, self.id])
+        for receiver, answer in saved.items():
+            if receiver != self.id:
+                self.flame.send_message([receiver], "stored", {"id": answer["id"]})
+        assert self.flame.get_intermediate_data("global", query=saved[self.id]["id"]) == {"round": round}
+        self._die_at("after sending", round)
+        got = self.flame.await_intermediate_data(others)
+        for sender in others:
+            stored = body_from(self.flame, sender, "stored")["id"]
+            assert self.flame.get_intermediate_data("global", query=stored) == {"round": round}
+        self._die_at("after receiving", round)
+        self.flame.send_message(others, "received", {})
+        self.flame.await_messages(others, "received")
+        self._die_at("after all have received", round)
+        self.total += sum(float(part.sum()) for part in got.values()) + float(np.random.random())
+        self.flame.save_intermediate_data(self.total, "local", tag="totals")
+        kept = self.flame.get_intermediate_data("local", tag="totals")
+        self.flame.set_progress(20 * round)
+        self.flame.flame_log(f"round {round} ends")
+        return {"total": self.total, "kept": kept, "rows": data["rows"].copy(), "count": list(data["count"])}
+
+
+class GathersRounds(Collect):
+    """All contributions of every round, for four rounds."""
+
+    def __init__(self, flame: Any) -> None:
+        super().__init__(flame)
+        self.rounds: list[Any] = []
+
+    def aggregation_method(self, analysis_results: list[Any]) -> Any:
+        self.rounds.append(analysis_results)
+        return list(self.rounds)
+
+    def has_converged(self, result: Any, last_result: Any) -> bool:
+        return self.num_iterations >= 3
+
+
+class Unkeepable(StarAnalyzer):
+    """Its state cannot be pickled."""
+
+    def __init__(self, flame: Any) -> None:
+        super().__init__(flame)
+        self.connection = {"lock": threading.Lock()}
+
+    def analysis_method(self, data: Any, aggregator_results: Any) -> Any:
+        return data
+
+
+class DiesOnce(StarAnalyzer):
+    """Kills its process in its first round, once, and says in which process it is."""
+
+    def analysis_method(self, data: Any, aggregator_results: Any) -> Any:
+        if not Path(data).exists():
+            Path(data).write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return os.getpid()

@@ -41,5 +41,7 @@ def hosts_of(config: RunConfig, record: Record) -> Hosts | None:
 
         return ProcessHosts(config, record)
     if isinstance(config.engine, Dask):
-        raise ConfigurationError("engine=Dask(...) is given, and this version has no nodes on Dask's workers yet")
+        from .dask import DaskHosts
+
+        return DaskHosts(config, record)
     return None

@@ -4,31 +4,28 @@ lanes of a run of its own; one small actor for each node takes requests and send
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import pickle
-import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
-from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from ..checks import Lookout
 from ..dispatcher import Dispatcher
-from ..errors import _OURS, ConfigurationError, NodeStopped, StarError, _describe, _picklable
-from ..isolation import ATOMIC, Uncopyable
+from ..errors import _OURS, NodeStopped, StarError, _describe, _picklable
 from ..mailbox import Mailbox
 from ..options import Auto
 from ..session.board import Board, Envelope
 from ..session.flame import FlameSession
 from ..session.storage import LocalStore
+from .hosted import HostedSeat, RoutedBoard, opened, packed
 from .lanes import Call
 from .local import LocalEngine
 from .outbox import Outbox
-from .parcels import Hold, Parcel, pack
+from .parcels import Hold
 from .scripts import unpack
-from .seats import Seat
 from .wire import (
     Failed,
     Found,
@@ -47,47 +44,10 @@ from .wire import (
     Waiting,
 )
 
-__all__ = ["Host", "HostedSeat"]
+if TYPE_CHECKING:
+    from .states import State
 
-
-class HostedSeat(Seat):
-    """A node's seat in a host: its data come in a parcel, and what it computes leaves in one."""
-
-    __slots__ = ("hold", "luggage")
-
-    def __init__(self, settle: Settle, cls: Any, seed: int | None, hold: Hold) -> None:
-        context = contextvars.copy_context()
-        super().__init__(settle.position, settle.node_id, settle.role, cls, {}, None, context, seed)
-        self.secretive = settle.secretive
-        self.luggage: Parcel | None = settle.luggage
-        self.hold = hold
-
-    def open_luggage(self) -> None:
-        """Take the node's data and keyword arguments out."""
-        luggage, self.luggage = self.luggage, None
-        assert luggage is not None
-        try:
-            self.data, self.kwargs = luggage.take(only=True)
-        except Uncopyable as error:
-            raise ConfigurationError(
-                f"the data or keyword arguments of {self.node_id} were sent to its process and cannot be unpickled "
-                f"there: {type(error.cause).__name__}: {error.cause}. What they need must be importable there"
-            ) from error.cause
-
-    def construct(self, round: int | None, argument: None) -> None:
-        self.open_luggage()
-        super().construct(round, argument)
-
-    def analyze(self, round: int, aggregate: Any) -> Any:
-        return super().analyze(round, aggregate.take() if type(aggregate) is Parcel else aggregate)
-
-    def _contribution(self, held: list[Any]) -> Any:
-        if type(held[0]) in ATOMIC or type(held[0]) is CoroutineType:
-            return super()._contribution(held)
-        if self.checks is not None:
-            self.checks.left(held[0])
-        parcel = pack(held.pop(), self.hold)
-        return parcel, parcel.nbytes
+__all__ = ["Host"]
 
 
 class Host:
@@ -99,14 +59,14 @@ class Host:
         self.outbox = Outbox(deliver)
         self._hold = hold
         self._hold_once = hold_once
-        self._cls = unpack(start.classes, start.sources, sys.modules["__main__"])
+        self._cls = unpack(start.classes, start.sources, start.origin)
         if start.seed is not None:
             import numpy  # noqa: F401  (its global generator is seeded before the first method imports it)
         self._dispatcher = Dispatcher()
         self._engine = LocalEngine(
             Auto(max_threads=start.max_threads), ordered=start.seed is not None, cores=start.cores
         )
-        self._board = board = Board(
+        self._board = board = (RoutedBoard if start.keeps_state else Board)(
             log=lambda log, append: self._post(Logged(log, append)),
             find=lambda finding: self._post(Found(finding)),
             at=self._engine.at,
@@ -121,16 +81,20 @@ class Host:
             )
         self._seats: dict[int, HostedSeat] = {}
         self._mailboxes: dict[int, Mailbox[Request]] = {}
+        self._accepted: dict[str, int] = {}
         self._posted = 0
         self._requested = 0
         self._told: Waiting | None = None
         self._scope: anyio.CancelScope | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
+        self._thread = 0
+        self.left_behind: list[Call] = []
 
     async def run(self, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until `stop`. `ready` is called once messages may come."""
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         end: Mailbox[None] = Mailbox(1)
         self._engine.attach(self._dispatcher)
         self._dispatcher.resting = self._rest
@@ -144,7 +108,7 @@ class Host:
                 end.close()
                 for mailbox in self._mailboxes.values():
                     mailbox.close()
-                self._engine.stop(0.1)
+                self.left_behind = self._engine.stop(0.1)
                 self.outbox.flush()
 
     def stop(self) -> None:
@@ -154,6 +118,12 @@ class Host:
         if self._loop is not None and self._scope is not None:
             self._on_loop(self._scope.cancel)
 
+    @property
+    def busy_threads(self) -> list[int]:
+        """The threads on which a call runs; from any thread."""
+        home = [self._thread] if self._dispatcher.home.current is not None else []
+        return [*home, *self._engine.busy_threads]
+
     def receive(self, messages: Sequence[ToHost]) -> None:
         """Take a batch of messages; from one thread, in the order that they were sent in."""
         try:
@@ -161,8 +131,10 @@ class Host:
                 match message:
                     case Request():
                         self._on_loop(lambda request=message: self._request(request))  # type: ignore[misc]
-                    case Posted(envelope):
-                        self._board.deliver(opened(envelope))
+                    case Posted(envelope, number):
+                        with self._board.lock:
+                            Board.deliver(self._board, opened(envelope))
+                            self._accepted[envelope.receiver] = number
                         self._posted += 1
                         self._dispatcher.look_again()
                     case Settle():
@@ -186,6 +158,8 @@ class Host:
         )
         if self._lookout is not None:
             seat.checks = self._lookout.of(seat)
+        if start.keeps_state:
+            self._settle_state(seat, settle.state)
         mailbox: Mailbox[Request] = Mailbox(2)
         self._seats[settle.position] = seat
         self._mailboxes[settle.position] = mailbox
@@ -210,7 +184,8 @@ class Host:
             else:
                 call.argument = None
                 value, nbytes = value if type(value) is tuple else (None, 0)
-                self._post_soon(Outcome(seat.position, value, nbytes, seat.seconds, seat.moved_in))
+                state, seat.state = seat.state, None
+                self._post_soon(Outcome(seat.position, value, nbytes, seat.seconds, seat.moved_in, state))
 
     def _fail(self, seat: HostedSeat, error: BaseException) -> None:
         if self._stopped:
@@ -219,6 +194,21 @@ class Host:
         frames = "" if cause is None or seat.secretive else _own_frames(cause)
         text = "" if cause is None else _describe(cause)
         self._post(Failed(seat.position, pickle.dumps(error), pickle.dumps(_picklable(cause)), text, frames))
+
+    def _settle_state(self, seat: HostedSeat, state: State | None) -> None:
+        from .states import StateKeeper, resume
+
+        keeper = StateKeeper(seat)
+
+        def keep() -> State:
+            with self._board.lock:  # nothing may come to the node in between
+                return keeper.take(self._accepted.get(seat.node_id, 0))
+
+        seat.begin_keeping, seat.keep = keeper.begin, keep
+        if state is not None:
+            seat.open_luggage()
+            resume(seat, state)
+            self._accepted[seat.node_id] = state.accepted
 
     # Messages of the nodes
 
@@ -268,23 +258,6 @@ class Host:
 
 async def _until(end: Mailbox[None]) -> None:
     await end
-
-
-def packed(envelope: Envelope, hold: Hold) -> Envelope:
-    """An envelope for another process. Raises Uncopyable."""
-    payload = envelope.payload
-    if type(payload) not in ATOMIC and type(payload) is not Parcel:
-        payload = pack(payload, hold)
-    return Envelope(
-        envelope.sender, envelope.receiver, envelope.kind, envelope.category, envelope.id, envelope.number, payload
-    )
-
-
-def opened(envelope: Envelope) -> Envelope:
-    """An envelope that has come from another process. Raises Uncopyable."""
-    if type(envelope.payload) is Parcel:
-        envelope.payload = envelope.payload.take(only=True)
-    return envelope
 
 
 def _own_frames(error: BaseException) -> str:

@@ -17,11 +17,12 @@ from ..errors import ConfigurationError, NodeError
 from ..isolation import ATOMIC, Broadcast
 from ..report import Record
 from ..session.board import Board, Envelope
-from .host import opened, packed
+from .hosted import opened, packed
+from .keeping import Keeping
 from .lanes import METHODS, Call, Failure
 from .outbox import Outbox
 from .parcels import Hold, Parcel, pack, parcel_of
-from .scripts import Script
+from .scripts import ORIGIN, Script
 from .seats import Seat
 from .wire import (
     Failed,
@@ -44,7 +45,8 @@ __all__ = ["Hosts", "Remote"]
 
 
 class Remote:
-    """One host: its name for people, its nodes, and the calls that are under way there."""
+    """One host: its name for people, its nodes, the calls that are under way there, and how many cores its nodes have
+    to themselves."""
 
     def __init__(self, name: str, deliver: Callable[[list[Any]], None]) -> None:
         self.name = name
@@ -54,6 +56,7 @@ class Remote:
         self.requests: list[Request] = []
         self.sent = 0
         self.waiting: Waiting | None = None
+        self.cores = 1
 
     def request(self, call: Call, argument: Any) -> None:
         """Add a call; those that are alike go out as one request, with the next batch."""
@@ -82,10 +85,11 @@ class Hosts(ABC):
         self.record = record
         self.remotes: list[Remote] = []
         self.stopping = False
+        self.keeping: Keeping | None = None
         self._home: dict[str, Remote] = {}
         self._of: dict[int, Remote] = {}
         self._info = {node.id: node for node in record.nodes}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._flushing = False
         self._packed: tuple[Any, Any] = (None, None)
 
@@ -127,23 +131,19 @@ class Hosts(ABC):
         storage = config.history.storage_dir
         start = Start(
             classes=self.script.classes,
+            origin=ORIGIN,
             sources=self.script.sources,
             participants=[(node.id, node.role) for node in config.nodes],
             data_type=config.data_type,
             seed=config.seed,
             max_threads=config.engine.max_threads,  # type: ignore[union-attr]  # the engines with hosts have it
-            cores=self.cores,
+            cores=remote.cores,
             storage_dir=None if storage is None else str(storage),
-            keeps_state=self.keeps_state,
+            keeps_state=self.keeping is not None,
             checks=plan_of(config),
         )
         remote.outbox.add(start)
         remote.outbox.flush()
-
-    cores = 1
-    """How many cores the nodes of one host have to themselves."""
-    keeps_state = False
-    """Whether hosts send the state of a node with each outcome."""
 
     def place(self, seat: Seat, remote: Remote) -> None:
         """Make a host a node's home."""
@@ -223,10 +223,13 @@ class Hosts(ABC):
 
     def route(self, envelope: Envelope) -> None:
         """Carry an envelope to the host of its receiver; from any thread."""
-        remote = self._home.get(envelope.receiver)
-        if remote is None:
+        if envelope.receiver not in self._home:
             raise ValueError(f"{envelope.receiver!r} is not a participant of this analysis")
-        self._send(remote, Posted(packed(envelope, self.hold_once)))
+        envelope = packed(envelope, self.hold_once)
+        with self._lock:  # a node that is being restored gets it at its old home or its new one, not at neither
+            posted = Posted(envelope) if self.keeping is None else self.keeping.posted(envelope)
+            remote = self._home[envelope.receiver]
+            self._send(remote, posted)
         remote.outbox.flush()
 
     def _send(self, remote: Remote, message: Request | Posted | GiveUp) -> None:
@@ -253,7 +256,8 @@ class Hosts(ABC):
                 case Outcome():
                     self.returned(remote, message)
                 case Logged(log, append):
-                    self._board.log(log, append)
+                    if self.keeping is None or self.keeping.is_new_line(log.node_id):
+                        self._board.log(log, append)
                 case Posted(envelope):
                     self.posted(envelope)
                 case Found(finding):
@@ -276,6 +280,9 @@ class Hosts(ABC):
         """Bring an outcome to whoever waits for it. The guard of what leaves a node stands here."""
         call = remote.calls.pop(outcome.position)
         seat = call.seat
+        if self.keeping is not None:
+            with self._lock:
+                self.keeping.keep(seat, outcome.state)
         seat.seconds = outcome.seconds
         seat.moved_in = outcome.moved
         try:
@@ -291,6 +298,8 @@ class Hosts(ABC):
 
     def posted(self, envelope: Envelope) -> None:
         """Carry on what a hosted node has sent to a node elsewhere."""
+        if self.keeping is not None and not self.keeping.is_new(envelope):
+            return
         if envelope.receiver in self._home:
             self.route(envelope)
         else:
@@ -348,6 +357,10 @@ class Hosts(ABC):
         remote = self._of[position]
         self._send(remote, GiveUp(remote.seats[position].node_id, text))
         remote.outbox.flush()
+
+    def fate(self, seat: Seat) -> str:
+        """What became of a call that did not return: what it was."""
+        return f"ended with {self.where(seat)}"
 
     def where(self, seat: Seat) -> str | None:
         """The name of a node's host; None for a node on this side."""

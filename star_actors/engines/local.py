@@ -59,6 +59,12 @@ class LocalEngine:
         """Whether more threads were wanted than the engine may have."""
         return self._pool is not None and self._pool.capped
 
+    @property
+    def busy_threads(self) -> list[int]:
+        """The worker threads on which a call runs."""
+        lanes = self._pool.lanes if self._pool is not None else []
+        return [lane.thread.ident for lane in lanes if lane.current is not None and lane.thread.ident is not None]
+
     def stop(self, patience: float) -> list[Call]:
         """End every thread, waiting up to `patience` seconds; the calls that would not end."""
         if self._pool is not None:

@@ -47,10 +47,10 @@ class ProcessHosts(Hosts):
         assert isinstance(options, Processes)
         cores = cores_here()
         count = min(options.workers or cores, nodes)
-        self.cores = max(1, cores // count)
         loop = asyncio.get_running_loop()
         for number in range(count):
             worker = Worker(number)
+            worker.remote.cores = max(1, cores // count)
             self._workers.append(worker)
             worker.listen(loop, self)
         return [worker.remote for worker in self._workers]

@@ -13,6 +13,7 @@ import linecache
 import pickle
 import sys
 import types
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,9 +23,12 @@ from ..isolation.pickled import dump
 from ..isolation.uncopyable import NEVER_A_COPY_FAILURE, uncopyable
 from ..nodes import StarAggregator, StarAnalyzer
 
-__all__ = ["Script", "receive", "unpack"]
+__all__ = ["ORIGIN", "Script", "receive", "unpack"]
 
 _MAIN = "__main__"
+
+ORIGIN = uuid.uuid4().hex
+"""What tells this process from every other one."""
 
 
 class Script:
@@ -171,12 +175,13 @@ def _by_value_pickler() -> Any:
     return ByValue
 
 
-def unpack(classes: bytes, sources: dict[str, list[str]], main: types.ModuleType) -> type[StarAnalyzer]:
-    """In a host: the analyzer's class; the names of the script now stand in `main`, and errors find its lines."""
-    for name, lines in sources.items():
-        linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
+def unpack(classes: bytes, sources: dict[str, list[str]], origin: str) -> type[StarAnalyzer]:
+    """In a host: the analyzer's class; the names of the script now stand in `__main__`, and errors find its lines."""
     analyzer, known = pickle.loads(classes)
-    vars(main).update(known)
+    if origin != ORIGIN:  # else the host lives in the script's own process
+        for name, lines in sources.items():
+            linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
+        vars(sys.modules[_MAIN]).update(known)
     return analyzer  # type: ignore[no-any-return]
 
 

@@ -39,9 +39,11 @@ __all__ = [
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """The first message to a host. `classes` is the luggage that `scripts.unpack` opens."""
+    """The first message to a host. `classes` is the luggage that `scripts.unpack` opens, `origin` the process that it
+    is from."""
 
     classes: bytes
+    origin: str
     sources: dict[str, list[str]]
     participants: list[tuple[str, str]]
     data_type: str

@@ -498,6 +498,21 @@ class FlameSession:
                 return cast(T, end.value)
             answer = await self._board.suspend(wait)
 
+    def _state(self) -> dict[str, Any]:
+        """What this node's session holds, to be pickled with the board's lock held."""
+        return {
+            "inbox": self._inbox,
+            "store": self._store,
+            "progress": self._progress,
+            "finished": self.config.finished,
+        }
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        """Go on with what a session of the same node held elsewhere."""
+        self._inbox, self._store = state["inbox"], state["store"]
+        self._progress, self.config.finished = state["progress"], state["finished"]
+        self._board.register(self._seat.node_id, self._inbox.accept)
+
     def _known(self, name: str, ids: Any, *, itself: bool = False) -> list[str]:
         """The ids as a list of our own. Raises ValueError for what is not a list of participants."""
         if isinstance(ids, str) or not isinstance(ids, Iterable):
