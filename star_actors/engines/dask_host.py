@@ -78,7 +78,8 @@ class HostActor:
         host.stop()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
-        while thread.is_alive() and loop.time() < deadline:
+        # A thread that ends tells no event loop.
+        while thread.is_alive() and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         self._outgoing.close()
         if not thread.is_alive() and not host.left_behind:
