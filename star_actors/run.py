@@ -24,7 +24,7 @@ from .errors import FindingsError, NodeStopped, NotConvergedError, PrivacyError,
 from .isolation import Pages
 from .local import LocalStar
 from .mailbox import Mailbox
-from .privacy_room import PrivacyRoom, unplanned_stage
+from .placement import Placement, unplanned_stage
 from .release.delivery import check_paths
 from .release.encoding import check_output_type
 from .release.pipeline import UNSET, Draft, Stage, build_pipeline, run_pipeline
@@ -63,7 +63,7 @@ class Run:
             config.history.max_bytes,
             withhold=config.withholds,
         )
-        self.privacy = None if config.privacy is None else PrivacyRoom(config, stop=self._is_stopped)
+        self.privacy = None if config.privacy is None else Placement(config, stop=self._is_stopped)
         if self.privacy is not None:
             self.record.account = self.privacy.ledger.account
         self._secrets = None if not config.withholds else SecretWatch(self.record.find)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from queue import Empty, SimpleQueue
-from time import perf_counter
+from queue import SimpleQueue
 from typing import Any
 
-from star_actors.blocking import _alarm, _interruptible, _stop
 from star_actors.config import RunConfig, configure
 from star_actors.options import Serial
 from star_actors.report import Report
-from star_actors.run import GRACE, Event, Run
+from star_actors.run import Event, Run
+from star_actors.waiting import alarm, interruptible, stop, wait
 
 __all__ = ["run_config", "run_quietly"]
 
@@ -28,15 +27,15 @@ def run_config(config: RunConfig) -> Report:
     events: SimpleQueue[Event] = SimpleQueue()
     run = Run(config, events.put, stepwise=False)
     try:
-        with _interruptible():
+        with interruptible():
             if isinstance(config.engine, Serial):
-                with _alarm(run):
+                with alarm(run):
                     run.run_here()
             else:
                 run.start()
-                _wait(run, events)
+                wait(run, events, lambda event: None)
     except BaseException as error:
-        _stop(run, events)
+        stop(run)
         if isinstance(error, KeyboardInterrupt):
             error.report = run.report()  # type: ignore[attr-defined]
         raise
@@ -44,13 +43,3 @@ def run_config(config: RunConfig) -> Report:
     if run.error is not None:
         raise run.error
     return run.report()
-
-
-def _wait(run: Run, events: SimpleQueue[Event]) -> None:
-    """Until the run has ended; one that is over its time and does not end by itself is abandoned."""
-    end = float("inf") if run.deadline is None else run.deadline + GRACE
-    while not run.ended.is_set():
-        try:
-            events.get(timeout=None if end == float("inf") else max(0.0, end - perf_counter()))
-        except Empty:
-            run.abandon("timeout")

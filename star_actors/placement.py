@@ -12,10 +12,10 @@ from .release.ledger import BudgetError, Ledger, PrivacyAccount
 from .release.pipeline import Draft, Stage
 from .release.privacy import PrivacyStage
 
-__all__ = ["PrivacyRoom", "unplanned_stage"]
+__all__ = ["Placement", "unplanned_stage"]
 
 
-class PrivacyRoom:
+class Placement:
     """The privacy of one run. Raises ConfigurationError where its parameters cannot be had, before anything runs."""
 
     def __init__(self, config: RunConfig, stop: Callable[[], bool]) -> None:
