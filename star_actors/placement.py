@@ -18,7 +18,9 @@ __all__ = ["Placement", "unplanned_stage"]
 class Placement:
     """The privacy of one run. Raises ConfigurationError where its parameters cannot be had, before anything runs."""
 
-    def __init__(self, config: RunConfig, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, config: RunConfig, stop: Callable[[], bool], progress: Callable[[int, int], None] | None = None
+    ) -> None:
         assert config.privacy is not None
         self._privacy: Privacy = config.privacy
         self._stop = stop
@@ -28,7 +30,11 @@ class Placement:
             exact_convergence=config.privacy.noise_at == "final",
         )
         self._stage = PrivacyStage(
-            config.privacy, multiple_results=config.multiple_results, ledger=self.ledger, stop=stop
+            config.privacy,
+            multiple_results=config.multiple_results,
+            ledger=self.ledger,
+            stop=stop,
+            progress=progress,
         )
         (self._aggregator,) = (node.id for node in config.nodes if node.role == "aggregator")
 

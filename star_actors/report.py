@@ -207,6 +207,7 @@ class Record:
         self.warnings: list[str] = []
         self.findings: list[Finding] = []
         self.account: Callable[[], Any] | None = None
+        self.noised: tuple[int, int] | None = None
         self.seconds = 0.0
         self.arrived: list[list[Contribution]] | None = None
         self._withhold = withhold

@@ -63,7 +63,7 @@ class Run:
             config.history.max_bytes,
             withhold=config.withholds,
         )
-        self.privacy = None if config.privacy is None else Placement(config, stop=self._is_stopped)
+        self.privacy = None if config.privacy is None else Placement(config, self._is_stopped, self._noised)
         if self.privacy is not None:
             self.record.account = self.privacy.ledger.account
         self._secrets = None if not config.withholds else SecretWatch(self.record.find)
@@ -261,6 +261,9 @@ class Run:
         if config.seed is not None:
             import numpy  # noqa: F401  (its global generator is seeded before the first method imports it)
         return seats
+
+    def _noised(self, done: int, total: int) -> None:
+        self.record.noised = done, total
 
     def _sent(self) -> None:
         if self.privacy is not None:

@@ -25,6 +25,7 @@ class Sample:
     `rounds` are finished, `limit` is the most there may be (None: no cap). `arrived` of `analyzers` have sent their
     contribution to the round under way (None: not known), which goes on for `since` seconds; `missing` names those that
     have not. `aggregate`, `change`, `round_seconds` and the bytes are of the last finished round.
+    `noised` of how many numbers have their noise (None: none is being drawn).
     """
 
     rounds: int
@@ -39,6 +40,7 @@ class Sample:
     bytes_down: int
     aggregate: str
     change: float | None
+    noised: tuple[int, int] | None = None
 
     @property
     def progress(self) -> str:
@@ -60,7 +62,9 @@ class Sample:
         return facts
 
     def waiting(self) -> str:
-        """Whom the round waits for, where it has waited a while; empty otherwise."""
+        """What takes its time: the noise, or whom the round waits for, where it has waited a while; else empty."""
+        if self.noised is not None and self.noised[0] < self.noised[1]:
+            return f"noise on {self.noised[0]:,} of {self.noised[1]:,} numbers"
         if self.since < 1 or self.arrived is None:
             return ""
         first = ", ".join(self.missing[:3])
@@ -122,6 +126,7 @@ class Sampler:
             bytes_down=0 if last is None else last.bytes_down,
             aggregate=self._text,
             change=self._change,
+            noised=record.noised,
         )
 
     def closing(self) -> str:
