@@ -24,7 +24,6 @@ from .errors import FindingsError, NodeStopped, NotConvergedError, PrivacyError,
 from .isolation import Pages
 from .local import LocalStar
 from .mailbox import Mailbox
-from .placement import Placement, unplanned_stage
 from .release.delivery import check_paths
 from .release.encoding import check_output_type
 from .release.pipeline import UNSET, Draft, Stage, build_pipeline, run_pipeline
@@ -35,6 +34,7 @@ from .session.storage import LocalStore
 
 if TYPE_CHECKING:
     from .engines.hosts import Hosts
+    from .placement import Placement
 
 __all__ = ["GRACE", "Event", "Run"]
 
@@ -63,8 +63,12 @@ class Run:
             config.history.max_bytes,
             withhold=config.withholds,
         )
-        self.privacy = None if config.privacy is None else Placement(config, self._is_stopped, self._noised)
-        if self.privacy is not None:
+        self.privacy: Placement | None = None
+        if config.privacy is not None:
+            # Loaded where it is wanted: with its ledger and its mechanisms it is a sixth of what a start costs.
+            from .placement import Placement
+
+            self.privacy = Placement(config, self._is_stopped, self._noised)
             self.record.account = self.privacy.ledger.account
         self._secrets = None if not config.withholds else SecretWatch(self.record.find)
         self.deadline = None if config.timeout is None else perf_counter() + config.timeout
@@ -299,6 +303,8 @@ class Run:
         if self.privacy is not None:
             stage = self.privacy.early_stage(local_dp)
         elif local_dp is not None:
+            from .placement import unplanned_stage
+
             stage, self.record.account = unplanned_stage(local_dp, self._aggregator_id, self._is_stopped)
         draft = Draft(result, self.record.finished_rounds)
         self._pass(draft, output_type, multiple_results, filename, stage)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..findings import Finding
-from ..release.privacy import flame_can_noise
 from .plan import LOOKED_AT
 from .walk import is_array, is_number, parts
 
@@ -61,6 +60,8 @@ def look_at_shape(config: RunConfig, warn: Callable[[str], object]) -> None:
 
 def look_at_result(result: Any, node_id: str, round: int, *, several: bool, find: Callable[[Finding], object]) -> None:
     """Find what FLAME's result service could not add noise to; `several`: each element is a result."""
+    from ..release.privacy import flame_can_noise  # only a run with privacy asks, and loads all of it
+
     apart = several and type(result) in (list, tuple)
     for position, element in enumerate(result if apart else [result]):
         if not flame_can_noise(element):
