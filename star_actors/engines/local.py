@@ -40,8 +40,14 @@ class LocalEngine:
             pool.cores = self._cores
         self._watch = pool.watch
         dispatcher.submit = pool.submit
-        dispatcher.measured = pool.measured
         dispatcher.brisk = SLOW
+
+        def measured(call: Call) -> None:
+            pool.measured(call)
+            # While something has been slow, brisk calls count as well: they may take it back.
+            dispatcher.brisk = -1.0 if pool.has_slow_calls else SLOW
+
+        dispatcher.measured = measured
 
     def rested(self) -> None:
         """The dispatcher has work again."""

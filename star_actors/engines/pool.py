@@ -86,6 +86,11 @@ class Pool:
         elif self._slow_calls:
             self._slow_calls.pop((call.seat.cls, call.kind), None)
 
+    @property
+    def has_slow_calls(self) -> bool:
+        """Whether the last call of some kind was slow."""
+        return bool(self._slow_calls)
+
     def _slow(self, call: Call) -> bool:
         return self._slow_calls.get((call.seat.cls, call.kind), 0) >= 2
 
@@ -184,6 +189,11 @@ class Watch:
         self._clocks: dict[Lane, tuple[float, float]] = {}
         self._home_thread = threading.get_ident()
         self._home_native = threading.get_native_id()
+        self._schedule = _open_schedule(self._home_native)
+        self._held = False
+        self._looked_at = 0.0
+        self._total = 0.0
+        self._waited = 0.0
         self.thread = threading.Thread(target=self._main, name="star-watch", daemon=True)
         self.thread.start()
 
@@ -209,9 +219,14 @@ class Watch:
         self._closed = True
         self._bell.set()
         self.thread.join()
+        schedule, self._schedule = self._schedule, None
+        if schedule is not None:
+            os.close(schedule)
 
     def _main(self) -> None:
         looked = perf_counter()
+        self._used()
+        self._starved()
         while not self._closed:
             now = perf_counter()
             pause = self._run_timers(now)
@@ -241,7 +256,8 @@ class Watch:
         running: list[Lane] = [lane for lane in pool.lanes if lane.current is not None]
         if home is not None and not home.idle:
             running.append(home)
-        used, blocked = 0.0, 0
+        used, starved = self._used(), self._starved()
+        blocked = 0
         clocks, self._clocks = self._clocks, {}
         for lane in running:
             clock = _thread_clock(lane.thread.ident if isinstance(lane, WorkerLane) else self._home_thread)
@@ -250,17 +266,47 @@ class Watch:
             if clock - last > 0.0001:
                 still_since = now
             self._clocks[lane] = (clock, still_since)
-            used += clock - last
             blocked += now - still_since > STILL
-        held = home is not None and home.current is not None and now - home.started > SLOW
-        pool.hold_home(held)
+        self._held = home is not None and self._is_held(home, clocks, window, starved)
+        pool.hold_home(self._held)
         if pool.waiting:
             # Nobody computes: the lanes sleep, or wait for a disk or a network. Otherwise one more for each that is
             # blocked while others compute.
-            still = used < 0.3 * window and not any(map(self._wants_to_run, running))
+            still = used + starved < 0.3 * window and not any(map(self._wants_to_run, running))
             pool.offer(extra=GROWTH * max(1, len(running)) if still else blocked)
             return True
         return home is not None and not home.idle
+
+    def _is_held(self, home: Lane, before: dict[Lane, tuple[float, float]], window: float, starved: float) -> bool:
+        """Whether one call has held up the home lane since the last look: it computed, or it was blocked.
+
+        A call that had no processor, as on a busy machine, or that had not the interpreter's lock for the moment of a
+        look, does not: a brisk one would pass for slow, and its neighbours would move for nothing.
+        """
+        last, self._looked_at = self._looked_at, home.started
+        if home.current is None or home.started != last or home not in before:
+            return False
+        if window < TICK / 2:
+            return self._held  # too soon to see anything new
+        spent = self._clocks[home][0] - before[home][0]
+        if spent > 0.5 * window:
+            return True
+        return spent + starved < 0.5 * window and not self._wants_to_run(home)
+
+    def _used(self) -> float:
+        """Processor seconds of the process since the last look, without the watch's own."""
+        total = time.process_time() - time.thread_time()
+        spent, self._total = total - self._total, total
+        return spent
+
+    def _starved(self) -> float:
+        """Seconds since the last look that the home lane was ready to run and had no processor; 0 where the system
+        does not tell."""
+        if self._schedule is None:
+            return 0.0
+        waited = int(os.pread(self._schedule, 64, 0).split()[1]) / 1e9
+        more, self._waited = waited - self._waited, waited
+        return more
 
     def _wants_to_run(self, lane: Lane) -> bool:
         """Whether a lane that has used no processor is waiting for one, as on a busy machine; False where the system
@@ -271,6 +317,14 @@ class Watch:
         except OSError:
             return False
         return status[status.rindex(b")") + 2 :][:1] == b"R"
+
+
+def _open_schedule(thread: int) -> int | None:
+    """Where Linux tells how long a thread has run, and how long it was ready and waited for a processor."""
+    try:
+        return os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def _thread_clock(ident: int | None) -> float:
