@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from star_actors import Report, Round, Withheld
@@ -31,8 +31,6 @@ def test_the_run_of_the_guide_converges_by_half_a_round() -> None:
 
 @given(st.floats(0.05, 0.95), st.floats(0.01, 1e6), st.integers(8, 80), st.booleans())
 def test_a_geometric_way_to_the_limit_converges_at_its_rate(rate: float, scale: float, rounds: int, flip: bool) -> None:
-    # A swing that a few rounds hardly damp is rightly called an oscillation.
-    assume(not flip or rate < 0.9)
     steps = itertools.takewhile(lambda x: abs(x) > 1e-9, ((-rate if flip else rate) ** i for i in range(rounds)))
     aggregates = [scale * (x if flip else 1 + x) for x in steps]
     found = of(aggregates, "converged")

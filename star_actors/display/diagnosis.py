@@ -97,9 +97,11 @@ def _judge(report: Report, steps: list[Step]) -> Diagnosis:
     if changes[-1] == 0.0 and _rests(changes):
         return _at_rest(report, steps, never)
     rate = _rate(changes)
-    if _shrinks(changes):
+    # What comes back exactly oscillates, even where its last steps happen to be the shorter ones.
+    period = _period(window, changes, nearness=1e-6)
+    if period is None and _shrinks(changes):
         return _converging(report, changes[-1], rate, never)
-    period = _period(window, changes)
+    period = period or _period(window, changes, nearness=0.05)
     if period is not None:
         return Diagnosis(
             "oscillating",
@@ -324,18 +326,18 @@ def _creeps(changes: list[float]) -> bool:
     return len(changes) >= 6 and late < 0.98 * early and falls >= 0.9 * (len(changes) - 1)
 
 
-def _period(window: list[Step], changes: list[float]) -> int | None:
+def _period(window: list[Step], changes: list[float], *, nearness: float) -> int | None:
     """The smallest number of rounds after which the aggregate is where it was, nearly; it must have come by twice."""
     biggest = max(step.numbers.size for step in window if step.numbers is not None)
     longest = 4 if biggest > _LARGE else _LONGEST_PERIOD
-    step_length = _median(changes)
     for period in range(2, min(longest, len(window) // 2) + 1):
+        # Each lap beside the steps that it is made of: a swing that is damped comes by less and less near, as it goes.
         laps = [
-            now.numbers.distance(then.numbers)
-            for then, now in zip(window, window[period:], strict=False)
+            (now.numbers.distance(then.numbers), _median(changes[i : i + period]))
+            for i, (then, now) in enumerate(zip(window, window[period:], strict=False))
             if now.numbers is not None and then.numbers is not None
         ][-3 * period :]
-        if laps and all(lap is not None and lap <= 0.05 * step_length for lap in laps):
+        if laps and all(lap is not None and lap <= nearness * step for lap, step in laps):
             return period
     return None
 
