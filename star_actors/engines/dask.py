@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 import uuid
 from collections.abc import Callable, Coroutine
@@ -311,14 +312,12 @@ class Cluster:
         """Everything on the cluster's loop happens in tasks of this one, in which the client is the current one."""
         import distributed
 
+        # A client keeps its handlers for as long as it lives, which is as long as its cluster: they must not keep the run.
+        listeners = [functools.partial(self._hear, left)]
+
         def hear(event: tuple[float, Any]) -> None:
-            _, what = event
-            action = what.get("action") if isinstance(what, dict) else None
-            if action == "remove-worker":
-                left(what["worker"])
-            if action in ("add-worker", "remove-worker"):
-                changed, self._changed = self._changed, asyncio.Event()
-                changed.set()
+            for listener in listeners:
+                listener(event[1])
 
         self._jobs = asyncio.Queue()
         self._changed = asyncio.Event()
@@ -351,7 +350,17 @@ class Cluster:
                 self.client.unsubscribe_topic("all")  # type: ignore[no-untyped-call, unused-ignore]
                 await self.client.close()  # type: ignore[no-untyped-call, unused-ignore]
         finally:
+            listeners.clear()
             self._ended.set()
+
+    def _hear(self, left: Callable[[str], None], what: Any) -> None:
+        """Take one event of the cluster."""
+        action = what.get("action") if isinstance(what, dict) else None
+        if action == "remove-worker":
+            left(what["worker"])
+        if action in ("add-worker", "remove-worker"):
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
 
     async def run(self, job: Job) -> Any:
         """Run a job on the cluster's loop."""
