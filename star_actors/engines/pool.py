@@ -267,7 +267,8 @@ class Watch:
                 still_since = now
             self._clocks[lane] = (clock, still_since)
             blocked += now - still_since > STILL
-        self._held = home is not None and self._is_held(home, clocks, window, starved)
+        # Only one that was looked at: home may have begun since.
+        self._held = home is not None and home in running and self._is_held(home, clocks, window, starved)
         pool.hold_home(self._held)
         if pool.waiting:
             # Nobody computes: the lanes sleep, or wait for a disk or a network. Otherwise one more for each that is
