@@ -19,9 +19,7 @@ async def run_analyzer(exchange: AnalyzerExchange) -> None:
     await exchange.load()
     aggregate: Any = None
     for number in count():
-        value = await exchange.analyze(number, aggregate)
-        await exchange.send(number, value)
-        message = await exchange.receive()
+        message = await exchange.contribute(await exchange.analyze(number, aggregate))
         if isinstance(message, Finished):
             return
         aggregate = message.value
@@ -33,8 +31,7 @@ async def run_aggregator(exchange: AggregatorExchange, node_ids: Sequence[str], 
     book = RoundBook(node_ids)
     while True:
         while not book.complete:
-            for contribution in await exchange.receive():
-                book.record(contribution)
+            book.record(await exchange.receive())
         result = await exchange.aggregate(book.round, book.contributions())
         converged = await exchange.converged(book.round, result)
         if ends_run(book.round, converged, simple_analysis=simple_analysis):

@@ -7,15 +7,19 @@ dispatcher steps it again when that is there. A task for each actor would do the
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from .engines.lanes import Call, Lane
+
+if TYPE_CHECKING:
+    from .mailbox import Mailbox
 
 __all__ = ["Actor", "Dispatcher", "HomeLane"]
 
@@ -24,15 +28,17 @@ BREATH = 0.005
 
 
 class Actor:
-    """A coroutine that the dispatcher steps."""
+    """A coroutine that the dispatcher steps. It waits for what it has yielded, a mailbox or a call; `received` is the
+    message that it is stepped with."""
 
-    __slots__ = ("body", "name", "send", "wake")
+    __slots__ = ("body", "dispatcher", "name", "received", "waits_for")
 
-    def __init__(self, name: str, body: Coroutine[Any, Any, None], wake: Callable[[Actor], None]) -> None:
+    def __init__(self, dispatcher: Dispatcher, name: str, body: Coroutine[Any, Any, None]) -> None:
+        self.dispatcher = dispatcher
         self.name = name
         self.body = body
-        self.send = body.send
-        self.wake = wake
+        self.received: Any = None
+        self.waits_for: Call | Mailbox[Any] | None = None
 
 
 class HomeLane(Lane):
@@ -58,10 +64,9 @@ class Dispatcher:
     def __init__(self) -> None:
         self.home = HomeLane(self._work, self._wake)
         self.submit: Callable[[Call], None] = self.home.calls.append
-        self.measured: Callable[[Call], None] | None = None
-        self.brisk = 0.0
+        self.measured: Callable[[Call], None] = lambda call: None
+        self.brisk = math.inf
         self.resting: Callable[[bool], None] | None = None
-        self.open_calls = 0
         self.async_calls = 0
         self._actors: set[Actor] = set()
         self._ready: deque[Actor] = deque()
@@ -74,13 +79,14 @@ class Dispatcher:
 
     def spawn(self, name: str, body: Coroutine[Any, Any, None]) -> Actor:
         """Add an actor; it is first stepped when the dispatcher runs."""
-        actor = Actor(name, body, self.wake)
+        actor = Actor(self, name, body)
         self._actors.add(actor)
         self._ready.append(actor)
         return actor
 
-    def wake(self, actor: Actor) -> None:
+    def wake(self, actor: Actor, message: Any) -> None:
         """Step an actor that waits for its mailbox; on the loop's thread only."""
+        actor.received = message
         self._ready.append(actor)
         if self.home.idle:
             self._wake()
@@ -102,6 +108,11 @@ class Dispatcher:
         """Have `resting` called once more where the dispatcher sleeps; from any thread."""
         if self.home.idle:
             self._wake()
+
+    @property
+    def open_calls(self) -> int:
+        """How many actors wait for a call."""
+        return sum(type(actor.waits_for) is Call for actor in self._actors)
 
     async def run(self) -> None:
         """Step the actors until the last has returned. The first exception out of one of them ends all."""
@@ -180,12 +191,11 @@ class Dispatcher:
                 home.current = None
                 if home.closed:
                     return
-                if self.measured is not None and call.seat.seconds > self.brisk:
+                if call.seat.seconds > self.brisk:
                     self.measured(call)
                 if type(call.value) is CoroutineType:
                     self._begin_async(call)
                 else:
-                    self.open_calls -= 1
                     self._step(call.waiter)
                 if now > self._until:
                     return
@@ -194,21 +204,22 @@ class Dispatcher:
                 if type(call.value) is CoroutineType:
                     self._begin_async(call)
                 else:
-                    self.open_calls -= 1
                     self._step(call.waiter)
             elif ready:
                 # All of them before the next call, so that every call that is due can be seen, and taken, by a worker.
                 while ready:
-                    self._step(ready.popleft())
+                    actor = ready.popleft()
+                    message, actor.received = actor.received, None
+                    self._step(actor, message)
                 now = perf_counter()
             else:
                 return
             if self._failure is not None:
                 return
 
-    def _step(self, actor: Actor) -> None:
+    def _step(self, actor: Actor, message: Any = None) -> None:
         try:
-            request = actor.send(None)
+            request = actor.body.send(message)
         except StopIteration:
             self._actors.discard(actor)
         except BaseException as error:  # supervision: the first failure ends the run
@@ -218,10 +229,11 @@ class Dispatcher:
         else:
             if type(request) is Call:
                 request.waiter = actor
-                self.open_calls += 1
-                self.submit(request)
+                submit = self.submit
+                submit(request)
             else:
                 request.owner = actor
+            actor.waits_for = request
 
     def _begin_async(self, call: Call) -> None:
         self.async_calls += 1

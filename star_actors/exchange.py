@@ -21,16 +21,13 @@ class AnalyzerExchange(Protocol):
         """Fetch this node's data; it is one object for the whole run."""
         ...
 
-    def analyze(self, round: int, aggregate: Any, /) -> Awaitable[Any]:
+    def analyze(self, round: int, aggregate: Any, /) -> Awaitable[Contribution]:
         """Run `analysis_method` on the data and the last aggregate; raise NodeError where it raises."""
         ...
 
-    def send(self, round: int, value: Any) -> Awaitable[None]:
-        """Send this round's contribution to the aggregator."""
-        ...
-
-    def receive(self) -> Awaitable[Aggregate | Finished]:
-        """Wait for the aggregator's answer: the aggregate that opens the next round, or the end."""
+    def contribute(self, contribution: Contribution) -> Awaitable[Aggregate | Finished]:
+        """Send this round's contribution to the aggregator, and wait for its answer: the aggregate that opens the next
+        round, or the end."""
         ...
 
 

@@ -87,23 +87,22 @@ class LocalAnalyzer:
 
     def __init__(self, star: LocalStar, seat: Seat, mailbox: Mailbox[Aggregate | Finished]) -> None:
         self._seat = seat
-        self._node_id = seat.node_id
-        self._put = star.up.put
+        self._up = star.up
         self._mailbox = mailbox
-        self.analyze = Call(seat, "analyze").prepared
+        self._analyze = Call(seat, "analyze")
 
     def ready(self) -> Awaitable[None]:
-        return Call(self._seat, "construct")
+        return Call(self._seat, "construct").outcome()
 
     def load(self) -> Awaitable[None]:
         return DONE  # the split is in the node's seat already
 
-    def send(self, round: int, value: tuple[Any, int]) -> Awaitable[None]:
-        self._put(Contribution(self._node_id, round, *value))
-        return DONE
+    def analyze(self, round: int, aggregate: Any) -> Awaitable[Contribution]:
+        return self._analyze.outcome(round, aggregate)
 
-    def receive(self) -> Awaitable[Aggregate | Finished]:
-        return self._mailbox
+    def contribute(self, contribution: Contribution) -> Awaitable[Aggregate | Finished]:
+        self._up.put(contribution)
+        return self._mailbox.receive()
 
 
 class _Done:
@@ -130,7 +129,7 @@ class LocalAggregator:
         self._started = perf_counter()
 
     def ready(self) -> Awaitable[None]:
-        return Call(self._seat, "construct")
+        return Call(self._seat, "construct").outcome()
 
     async def receive(self) -> list[Contribution]:
         contributions = await self._star.up.drain()
@@ -139,16 +138,16 @@ class LocalAggregator:
         return contributions
 
     async def aggregate(self, round: int, contributions: list[Any]) -> Any:
-        result = await Call(self._seat, "aggregate", round, contributions)
+        result = await Call(self._seat, "aggregate").outcome(round, contributions)
         self._seconds = self._seat.seconds
         return result
 
     async def converged(self, round: int, result: Any) -> bool:
         star = self._star
         converged = False
-        call = Call(self._seat, "converge", round, result)
+        call = Call(self._seat, "converge")
         try:
-            converged = await call
+            converged = await call.outcome(round, result)
         except NodeError:
             if not star.config.simple_analysis:
                 raise
@@ -174,7 +173,7 @@ class LocalAggregator:
                 "round and the last aggregate: check has_converged, or raise max_iterations (None: no cap)"
             )
         if star.pause is not None:
-            await star.pause
+            await star.pause.receive()
         self._bytes_up = 0
         star.record.arrived = self._arrived = []
         self._started = perf_counter()
@@ -186,9 +185,9 @@ class LocalAggregator:
     async def submit(self, result: Any) -> None:
         star = self._star
         if star.pause is not None:
-            await star.pause
+            await star.pause.receive()
         number = star.record.finished_rounds - 1
-        await Call(self._seat, "release", number, lambda: star.release(result, number))
+        await Call(self._seat, "release").outcome(number, lambda: star.release(result, number))
 
     async def finish(self, round: int) -> None:
         for mailbox in self._star.down:

@@ -20,43 +20,44 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """A bounded anyio memory stream with one owner, which the dispatcher steps when something has come.
 
+    A message for an owner that waits is handed to it, as anyio's own streams do; the stream holds what comes meanwhile.
     `put` never waits: the protocol bounds what can be under way, so a full mailbox (`anyio.WouldBlock`) is a defect.
     All on the event loop's thread.
     """
 
-    __slots__ = ("_receive", "_receive_nowait", "_send", "_send_nowait", "_size", "owner")
+    __slots__ = ("_receive", "_send", "_size", "owner")
 
     def __init__(self, capacity: int) -> None:
         self._send, self._receive = anyio.create_memory_object_stream[T](capacity)
-        self._send_nowait = self._send.send_nowait
-        self._receive_nowait = self._receive.receive_nowait
         self._size = 0
         self.owner: Actor | None = None
 
     def put(self, message: T) -> None:
-        """Add a message and wake the owner where it waits. Raises anyio.BrokenResourceError once closed."""
-        self._send_nowait(message)
-        self._size += 1
+        """Hand a message to the owner where it waits, else keep it. Raises anyio.BrokenResourceError once closed."""
         owner = self.owner
-        if owner is not None:
+        if owner is None:
+            self._send.send_nowait(message)
+            self._size += 1
+        else:
             self.owner = None
-            owner.wake(owner)
+            owner.dispatcher.wake(owner, message)
 
-    def __await__(self) -> Generator[Any, Any, T]:
+    @coroutine
+    def receive(self) -> Generator[Any, Any, T]:
         """Wait for the next message. To be awaited by the owner only."""
-        while not self._size:
-            yield self
+        if not self._size:
+            message: T = yield self
+            return message
         self._size -= 1
-        return self._receive_nowait()
+        return self._receive.receive_nowait()
 
     @coroutine
     def drain(self) -> Generator[Any, Any, list[T]]:
         """Wait for a message, and take all that there are."""
-        while not self._size:
-            yield self
+        first: list[T] = [] if self._size else [(yield self)]
         size, self._size = self._size, 0
-        receive = self._receive_nowait
-        return [receive() for _ in range(size)]
+        receive = self._receive.receive_nowait
+        return first + [receive() for _ in range(size)]
 
     def statistics(self) -> MemoryObjectStreamStatistics:
         """How full it is, as anyio tells it."""

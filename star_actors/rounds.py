@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .messages import Contribution
@@ -15,7 +15,7 @@ class RoundBook:
 
     `record` takes them in any order of arrival; `contributions` gives them in the order of `node_ids`, so that sums
     of floats repeat bit for bit. A contribution of another round, a second one of the same node, or one of a node
-    that is not in the list is refused: `record` returns False and the book is unchanged.
+    that is not in the list does not count, and leaves the book unchanged.
     """
 
     __slots__ = ("_missing", "_position", "_values", "round")
@@ -34,14 +34,15 @@ class RoundBook:
         self._values: list[Any] = [_NOTHING] * self._missing
         return self.round
 
-    def record(self, message: Contribution) -> bool:
-        """Take one contribution; True where it counts."""
-        position = self._position.get(message.sender)
-        if position is None or message.round != self.round or self._values[position] is not _NOTHING:
-            return False
-        self._values[position] = message.value
-        self._missing -= 1
-        return True
+    def record(self, contributions: Iterable[Contribution]) -> int:
+        """Take what has come; how many of them count."""
+        values, before = self._values, self._missing
+        for contribution in contributions:
+            position = self._position.get(contribution.sender)
+            if position is not None and contribution.round == self.round and values[position] is _NOTHING:
+                values[position] = contribution.value
+                self._missing -= 1
+        return before - self._missing
 
     @property
     def complete(self) -> bool:

@@ -19,17 +19,17 @@ ENGINES = ["auto", "serial", "threads"]
 def test_contributions_stand_in_the_order_of_the_nodes_whatever_the_order_of_arrival() -> None:
     book = RoundBook(["a", "b", "c"])
     for sender, value in (("c", 3), ("a", 1), ("b", 2)):
-        assert book.record(Contribution(sender, 0, value))
+        assert book.record([Contribution(sender, 0, value)]) == 1
     assert book.contributions() == [1, 2, 3]
 
 
 def test_a_contribution_counts_once_and_only_in_its_round() -> None:
     book = RoundBook(["a", "b"])
-    assert book.record(Contribution("a", 0, 1))
-    assert not book.record(Contribution("a", 0, 9))
-    assert not book.record(Contribution("b", 1, 9))
-    assert not book.record(Contribution("x", 0, 9))
+    assert book.record([Contribution("a", 0, 1), Contribution("a", 0, 2)]) == 1
+    assert book.record([Contribution("a", 0, 9), Contribution("b", 1, 9), Contribution("x", 0, 9)]) == 0
     assert book.missing == ["b"]
+    assert book.record([Contribution("b", 0, 3)]) == 1
+    assert book.contributions() == [1, 3]
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ class Cluster:
         """Everything on the cluster's loop happens in tasks of this one, in which the client is the current one."""
         import distributed
 
-        # A client keeps its handlers for as long as it lives, which is as long as its cluster: they must not keep the run.
+        # A client keeps its handlers for as long as its cluster lives: they must not keep the run alive.
         listeners = [functools.partial(self._hear, left)]
 
         def hear(event: tuple[float, Any]) -> None:

@@ -16,6 +16,7 @@ from ..checks import Lookout
 from ..dispatcher import Dispatcher
 from ..errors import _OURS, NodeStopped, StarError, _describe, _picklable
 from ..mailbox import Mailbox
+from ..messages import Contribution
 from ..options import Auto
 from ..session.board import Board, Envelope
 from ..session.flame import FlameSession
@@ -174,16 +175,18 @@ class Host:
     async def _serve(self, seat: HostedSeat, mailbox: Mailbox[Request]) -> None:
         """The life of a hosted node."""
         while True:
-            request = await mailbox
-            call = Call(seat, request.kind, request.round, request.argument)
+            request = await mailbox.receive()
+            call = Call(seat, request.kind)
+            outcome = call.outcome(request.round, request.argument)
             del request  # and with it the parcel, once every node of the host has taken it
             try:
-                value = await call
+                sent = await outcome
             except (StarError, NodeStopped, KeyboardInterrupt) as error:
                 self._fail(seat, error)
             else:
                 call.argument = None
-                value, nbytes = value if type(value) is tuple else (None, 0)
+                value, nbytes = (sent.value, sent.nbytes) if isinstance(sent, Contribution) else (None, 0)
+                del sent
                 state, seat.state = seat.state, None
                 self._post_soon(Outcome(seat.position, value, nbytes, seat.seconds, seat.moved_in, state))
 
@@ -257,7 +260,7 @@ class Host:
 
 
 async def _until(end: Mailbox[None]) -> None:
-    await end
+    await end.receive()
 
 
 def _own_frames(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..isolation import ATOMIC, Uncopyable
+from ..messages import Contribution
 from ..session.board import Board, Envelope
 from .parcels import Hold, Parcel, pack
 from .seats import Seat
@@ -72,7 +73,8 @@ class HostedSeat(Seat):
         if self.checks is not None:
             self.checks.left(held[0])
         parcel = pack(held.pop(), self.hold)
-        return parcel, parcel.nbytes
+        assert self.round is not None
+        return Contribution(self.node_id, self.round, parcel, parcel.nbytes)
 
 
 class RoutedBoard(Board):

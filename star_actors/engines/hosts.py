@@ -15,6 +15,7 @@ from ..config import RunConfig
 from ..dispatcher import Dispatcher
 from ..errors import ConfigurationError, NodeError
 from ..isolation import ATOMIC, Broadcast
+from ..messages import Contribution
 from ..report import Record
 from ..session.board import Board, Envelope
 from .hosted import opened, packed
@@ -291,7 +292,7 @@ class Hosts(ABC):
                 assert call.round is not None
                 if seat.guard is not None:
                     value = seat.guard(call.round, value)
-                call.value = value, outcome.nbytes
+                call.value = Contribution(seat.node_id, call.round, value, outcome.nbytes)
         except BaseException as error:  # unpickling runs the user's code
             call.error = error
         self._dispatcher.done(call)

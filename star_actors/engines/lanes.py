@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from time import perf_counter
+from types import coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from greenlet import getcurrent, greenlet
@@ -31,29 +32,27 @@ _thread = threading.local()
 class Call:
     """One call into a node's own code: awaited by an actor, performed on a lane, its outcome carried back.
 
-    Awaiting it hands it to the dispatcher, and gives the value or raises what `failure_of` makes of the error. It may
-    be `prepared` and awaited again once it is done. `seat.seconds` leaves out the time spent waiting for messages.
+    Awaiting its `outcome` hands it to the dispatcher; then the next may be awaited. `seat.seconds` leaves out the time
+    spent waiting for messages.
     """
 
     __slots__ = ("argument", "error", "function", "kind", "round", "seat", "value", "waiter")
 
-    def __init__(self, seat: Seat, kind: CallKind, round: int | None = None, argument: Any = None) -> None:
+    def __init__(self, seat: Seat, kind: CallKind) -> None:
         self.seat = seat
         self.kind: CallKind = kind
         self.function = getattr(seat, kind)
         self.waiter: Any = None
         self.value: Any = None
         self.error: BaseException | None = None
+        self.round: int | None = None
+        self.argument: Any = None
+
+    @coroutine
+    def outcome(self, round: int | None = None, argument: Any = None) -> Generator[Call, Any, Any]:
+        """Have it performed, and give what comes of it; to be awaited. Raises what `failure_of` makes of an error."""
         self.round = round
         self.argument = argument
-
-    def prepared(self, round: int, argument: Any) -> Call:
-        """The same call for another round."""
-        self.round = round
-        self.argument = argument
-        return self
-
-    def __await__(self) -> Generator[Call, Any, Any]:
         yield self
         if self.error is not None:
             raise failure_of(self)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigurationError
 from ..isolation import ATOMIC, Broadcast, moved, nbytes_of
+from ..messages import Contribution
 
 if TYPE_CHECKING:
     from ..checks import NodeChecks
@@ -94,7 +95,7 @@ class Seat:
         node = self.cls(flame=self.flame, **self.kwargs)
         if checks is not None:
             checks.end()
-        if "num_iterations" not in vars(node):
+        if not hasattr(node, "num_iterations"):
             raise ConfigurationError(
                 f"{self.cls.__name__}.__init__ did not call super().__init__(flame), so the node has no id, role or "
                 "flame: call it first"
@@ -102,7 +103,7 @@ class Seat:
         self.node = node
 
     def analyze(self, round: int, aggregate: Any) -> Any:
-        """Run `analysis_method`; gives a contribution that is the receiver's own, and its size in bytes."""
+        """Run `analysis_method`; gives a Contribution whose value is the receiver's own."""
         node = self.node
         self.round = node.num_iterations = round
         if self.seed is not None:
@@ -114,14 +115,16 @@ class Seat:
         checks = self.checks
         if checks is not None:
             checks.begin(round)
-        held = [node.analysis_method(self.data, aggregate)]
+        value = node.analysis_method(self.data, aggregate)
         if checks is not None:
             checks.end()
-        if type(held[0]) in ATOMIC and self.guard is None:
-            node.latest_result = value = held[0]
+        if type(value) in ATOMIC and self.guard is None:
+            node.latest_result = value
             if checks is not None:
                 checks.left(value)
-            return value, nbytes_of(value)
+            return Contribution(self.node_id, round, value, nbytes_of(value))
+        held = [value]
+        del value  # only the list holds it now, where `moved` can see that
         return self._contribution(held)
 
     def aggregate(self, round: int, contributions: list[Any]) -> Any:
@@ -166,16 +169,16 @@ class Seat:
         kind = type(held[0])
         if kind is CoroutineType:
             return self._contribution_async(held[0])
+        assert self.round is not None
         if self.guard is not None:
-            assert self.round is not None
             held[0] = self.guard(self.round, held[0])
             kind = type(held[0])
         if self.checks is not None:
             self.checks.left(held[0])
         if kind in ATOMIC:
             self.node.latest_result = held[0]
-            return held[0], nbytes_of(held[0])
-        return moved(held)
+            return Contribution(self.node_id, self.round, held[0], nbytes_of(held[0]))
+        return Contribution(self.node_id, self.round, *moved(held))
 
     async def _contribution_async(self, body: Any) -> Any:
         return self._contribution([await body])

@@ -157,7 +157,7 @@ class PlatformAnalyzer(_PlatformNode):
                 "warn",
             )
 
-    async def analyze(self, round: int, aggregate: Any) -> Any:
+    async def analyze(self, round: int, aggregate: Any) -> Contribution:
         self.round = self._node.num_iterations = round
         if round:
             self._node.latest_result = aggregate
@@ -165,15 +165,12 @@ class PlatformAnalyzer(_PlatformNode):
             self._method("analysis_method"), lambda: self._node.analysis_method(self._data, aggregate)
         )
         self._node.latest_result = value
-        return value
+        return Contribution(self._link.node_id, round, value)
 
-    async def send(self, round: int, value: Any) -> None:
-        letter = self._link.letter("contribution", round)
-        await self._ship(letter, value, [self._aggregator_id], "sending its contribution")
-        self.rounds = round + 1
-
-    async def receive(self) -> Aggregate | Finished:
-        assert self.round is not None
+    async def contribute(self, contribution: Contribution) -> Aggregate | Finished:
+        letter = self._link.letter("contribution", contribution.round)
+        await self._ship(letter, contribution.value, [self._aggregator_id], "sending its contribution")
+        self.rounds = contribution.round + 1
         while True:
             for sender, letter in self._link.take():
                 if sender != self._aggregator_id:
@@ -182,13 +179,13 @@ class PlatformAnalyzer(_PlatformNode):
                     return self._finish(letter.round)
                 if letter.kind == "aggregate":
                     self._link.enter_run(sender)
-                if letter.kind == "aggregate" and letter.round == self.round:
+                if letter.kind == "aggregate" and letter.round == contribution.round:
                     value, _ = await self._open(letter, sender)
                     return Aggregate(letter.round, value)
-                if letter.kind in ("aggregate", "hello") and letter.round == self.round - 1:
+                if letter.kind in ("aggregate", "hello") and letter.round == contribution.round - 1:
                     await self._repeat(sender)  # it asks for what was sent, since it has not seen it
             if self._link.finished:
-                return self._finish(self.round)
+                return self._finish(contribution.round)
             await self._link.wait((), self._vigil, lambda: [self._aggregator_id], self._remind)
 
     def _finish(self, round: int) -> Finished:
