@@ -79,7 +79,7 @@ class History:
     `storage_dir` keeps what nodes save with `save_intermediate_data(..., "local")` between runs; None: for the run.
     """
 
-    max_bytes: int = 256 * MEGABYTE
+    max_bytes: int = 64 * MEGABYTE
     storage_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:

@@ -87,9 +87,9 @@ def focused(page: Chrome) -> Any:
 def test_it_opens_without_a_word_on_the_console_and_without_a_request(page: Chrome) -> None:
     assert entries(page, "browser") == []
     events = [json.loads(entry["message"])["message"] for entry in entries(page, "performance")]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if url not in (page.current_url, "data:,")] == []
-    assert page.current_url in asked
+    requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    # Chromium's own first tab may still be loading, so only what this document asks for counts.
+    assert [r["request"]["url"] for r in requests if r["documentURL"] == page.current_url] == [page.current_url]
 
 
 def test_what_a_node_logged_does_not_run(page: Chrome) -> None:
