@@ -56,13 +56,14 @@ class HomeLane(Lane):
 class Dispatcher:
     """Steps actors, performs calls on the home lane, and takes back what was performed elsewhere.
 
-    Hooks are set by the engine: `submit` places a call (by default on the home lane), `measured` hears of each call
-    of the home lane that took longer than `brisk` seconds, `resting` is called before the dispatcher sleeps (with
-    True) and when it wakes (with False).
+    As long as `at_home` is set, every call goes to the home lane. Hooks are set by the engine: `submit` places a call
+    where it is not, `measured` hears of each call of the home lane that took longer than `brisk` seconds, `resting` is
+    called before the dispatcher sleeps (with True) and when it wakes (with False).
     """
 
     def __init__(self) -> None:
         self.home = HomeLane(self._work, self._wake)
+        self.at_home = True
         self.submit: Callable[[Call], None] = self.home.calls.append
         self.measured: Callable[[Call], None] = lambda call: None
         self.brisk = math.inf
@@ -229,8 +230,10 @@ class Dispatcher:
         else:
             if type(request) is Call:
                 request.waiter = actor
-                submit = self.submit
-                submit(request)
+                if self.at_home:
+                    self.home.calls.append(request)
+                else:
+                    self.submit(request)
             else:
                 request.owner = actor
             actor.waits_for = request

@@ -114,6 +114,7 @@ class Hosts(ABC):
         self._board = board
         self._local = dispatcher.submit
         dispatcher.submit = self.submit
+        dispatcher.at_home = False
         board.route = self.route
         hosted = [seat for seat in seats if seat.role == "default"]
         self.remotes = await self.open(len(hosted))

@@ -30,24 +30,31 @@ class LocalEngine:
         if isinstance(self._options, Serial):
             return
         spread = isinstance(self._options, Threads)
+
+        def moved() -> None:
+            dispatcher.at_home = False
+
         self._pool = pool = Pool(
             max_threads=self._options.max_threads,
             spread=spread,
             home=None if spread else dispatcher.home,
             done=dispatcher.done,
+            moved=moved,
         )
         if self._cores is not None:
             pool.cores = self._cores
         self._watch = pool.watch
-        dispatcher.submit = pool.submit
-        dispatcher.brisk = SLOW
 
         def measured(call: Call) -> None:
             pool.measured(call)
+            dispatcher.at_home = False
             # While something has been slow, brisk calls count as well: they may take it back.
             dispatcher.brisk = -1.0 if pool.has_slow_calls else SLOW
 
         dispatcher.measured = measured
+        dispatcher.brisk = SLOW
+        dispatcher.submit = pool.submit
+        dispatcher.at_home = not spread
 
     def rested(self) -> None:
         """The dispatcher has work again."""

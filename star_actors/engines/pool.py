@@ -32,9 +32,17 @@ GROWTH = 7
 
 class Pool:
     """Places calls on lanes. `home` is stepped by the dispatcher; `done` is called, on any thread, for each call that
-    a worker lane has finished."""
+    a worker lane has finished, `moved` before a node that was at home begins on another lane."""
 
-    def __init__(self, *, max_threads: int, spread: bool, home: Lane | None, done: Callable[[Call], None]) -> None:
+    def __init__(
+        self,
+        *,
+        max_threads: int,
+        spread: bool,
+        home: Lane | None,
+        done: Callable[[Call], None],
+        moved: Callable[[], None],
+    ) -> None:
         self.max_threads = max_threads
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.spread = spread
@@ -42,6 +50,7 @@ class Pool:
         self.lanes: list[WorkerLane] = []
         self.capped = False
         self._done = done
+        self._moved = moved
         self._unplaced: deque[Call] = deque()
         self._slow_calls: dict[tuple[type, CallKind], int] = {}
         self._lock = threading.Lock()
@@ -167,6 +176,7 @@ class Pool:
         except IndexError:  # another lane was faster
             return None
         if call.seat.lane is None:
+            self._moved()
             call.seat.move_to(lane, call.round)
         elif call.seat.lane is not lane:
             call.seat.lane.submit(call)
