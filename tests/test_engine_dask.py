@@ -1,5 +1,6 @@
 """Nodes on the workers of a real Dask cluster of separate processes, some of which are killed."""
 
+import gc
 import os
 import pickle
 import sys
@@ -28,6 +29,7 @@ import dask  # noqa: E402
 import numpy as np  # noqa: E402  (nothing here is of use without Dask)
 
 from star_actors.engines import dask as engine_module  # noqa: E402
+from star_actors.run import Run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,12 @@ def run(analyzer: Any, aggregator: Any, splits: Any, engine: Any, **options: Any
 
 def threads_of_hosts() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("star-")]
+
+
+def runs_alive() -> int:
+    """How many runs something still refers to."""
+    gc.collect()
+    return sum(type(found) is Run for found in gc.get_objects())
 
 
 class TestResults:
@@ -125,6 +133,13 @@ class TestResults:
         with distributed.LocalCluster(n_workers=2, processes=False, dashboard_address=":0") as here:
             assert run(nodes.Ring, nodes.Collect, (1, 2, 3), Dask(here)).result
             assert run(nodes.PidOf, nodes.Collect, (1, 2), Dask(here)).result == [os.getpid()] * 2
+
+    def test_a_cluster_that_lives_on_keeps_no_run(self) -> None:
+        with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as here:
+            before = runs_alive()
+            for _ in range(3):
+                run(nodes.PidOf, nodes.Collect, (1, 2), Dask(here))
+            assert runs_alive() == before
 
     def test_classes_of_a_test_travel_by_value(self, cluster: Any) -> None:
         class Local(StarAnalyzer):

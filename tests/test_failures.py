@@ -6,7 +6,6 @@ import asyncio
 import pickle
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -315,17 +314,17 @@ def test_the_blocking_call_works_from_a_thread_twice_and_two_at_once() -> None:
     assert sorted(results) == [1.0, 2.0]
 
 
-def test_one_ctrl_c_ends_a_stuck_run_within_a_second() -> None:
+def test_one_ctrl_c_ends_a_stuck_run() -> None:
     import signal
     import subprocess
 
     script = (
-        "import sys, time\n"
+        "import threading\n"
         "from star_actors import *\n"
         "class A(StarAnalyzer):\n"
         "    def analysis_method(self, data, last):\n"
         "        print('stuck', flush=True)\n"
-        "        time.sleep(1000)\n"
+        "        threading.Event().wait()\n"
         "class G(StarAggregator):\n"
         "    def aggregation_method(self, results): return 1\n"
         "try:\n"
@@ -336,8 +335,6 @@ def test_one_ctrl_c_ends_a_stuck_run_within_a_second() -> None:
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "stuck\n"
-        pressed = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "stopped True\n"
         assert process.wait(30) == 0
-    assert time.monotonic() - pressed < 30

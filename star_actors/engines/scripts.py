@@ -57,14 +57,9 @@ class Script:
     def luggage(self, value: Any, *, what: str) -> tuple[bytes, Sequence[memoryview]]:
         """The pickle of the caller's own object for a host, and the buffers out of it; `what` names it in the error.
         Classes and functions of the script, lambdas among them, may be in it. Raises ConfigurationError."""
-        try:
-            data, buffers = dump(value)
-            if not self.is_named_in(data):
-                return data, buffers
-        except NEVER_A_COPY_FAILURE:
-            raise
-        except BaseException:  # where plain pickling fails, pickling by value may not
-            pass
+        plain = self._plainly(value)
+        if plain is not None:
+            return plain
         try:
             views: list[pickle.PickleBuffer] = []
             data = self._by_value(value, None, views)
@@ -81,6 +76,16 @@ class Script:
             f"({type(found.cause).__name__}: {found.cause}). Give something that can be pickled, or run with "
             'engine="auto", which stays in this process'
         ) from found.cause
+
+    def _plainly(self, value: Any) -> tuple[bytes, Sequence[memoryview]] | None:
+        """What plain pickling gives; None where it fails or refers to the script, since pickling by value may not."""
+        try:
+            data, buffers = dump(value)
+        except NEVER_A_COPY_FAILURE:
+            raise
+        except BaseException:  # whatever the value's own code raises; by value it is tried again, and told
+            return None
+        return None if self.is_named_in(data) else (data, buffers)
 
     def repaired(self, value: Any) -> bytes | None:
         """The pickle of a value for the hosts where it refers to a class of the script that they lack; else None."""
