@@ -9,7 +9,7 @@ import gc
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,16 +146,25 @@ def _descriptors() -> list[Path]:
 
 
 def _shared_memory() -> set[str]:
-    """Files of shared memory that no other process maps: ours, and what nobody will ever remove."""
+    """Files of shared memory that no other process has open: ours, and what nobody will ever remove."""
     folder = Path("/dev/shm")
     left = {str(path) for path in folder.iterdir()} if folder.is_dir() else set()
     if left:
         for process in Path("/proc").glob("[0-9]*"):
             if int(process.name) != os.getpid():
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # it has ended, or is another user's
                     maps = (process / "maps").read_text()
                     left = {path for path in left if path not in maps}
-    return left
+                    left.difference_update(_targets(process / "fd"))
+    # Another process may have removed some meanwhile.
+    return {path for path in left if Path(path).exists()}
+
+
+def _targets(folder: Path) -> Iterator[str]:
+    """What the links in a folder lead to."""
+    for link in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield os.readlink(link)
 
 
 def _give_back() -> None:
