@@ -164,7 +164,7 @@ def _targets(folder: Path) -> Iterator[str]:
     """What the links in a folder lead to."""
     for link in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            yield os.readlink(link)
+            yield str(link.readlink())
 
 
 def _give_back() -> None:
