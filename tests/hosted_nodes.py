@@ -295,7 +295,7 @@ class Stuck(StarAnalyzer):
         while True:
             try:
                 forever.wait()
-            except BaseException:
+            except BaseException:  # whatever is thrown in to end it: that it does not end is what this node is for
                 continue
 
 

@@ -224,7 +224,7 @@ def test_clean_up_of_the_users_own_runs_when_the_platform_stops_the_node() -> No
     with node() as process:
         read_until(process, "asleep")
         process.send_signal(signal.SIGTERM)
-        read_until(process, "cleaned up")
+        assert "cleaned up" in read_until(process, "cleaned up")
 
 
 def test_sigterm_in_the_middle_of_a_run_tells_the_partners_and_ends_the_node() -> None:
