@@ -284,12 +284,22 @@ class Kills(StarAggregator):
         return self.num_iterations >= 5
 
 
+class SaysThatItArrived:
+    """Writes into a pipe when it is unpickled in another process than it was made in."""
+
+    def __init__(self, pipe: str) -> None:
+        self.pipe = pipe
+        self.pid = os.getpid()
+
+    def __setstate__(self, state: Any) -> None:
+        if state["pid"] != os.getpid():
+            Path(state["pipe"]).write_text("here")
+
+
 class Stuck(StarAnalyzer):
     """Writes its process's id into a pipe, and never returns, whatever is thrown into it."""
 
     def analysis_method(self, data: Any, aggregator_results: Any) -> Any:
-        if data is None:
-            return 0
         Path(data).write_text(str(os.getpid()))
         forever = threading.Event()
         while True:
@@ -299,11 +309,19 @@ class Stuck(StarAnalyzer):
                 continue
 
 
+class StuckBesideOneThatReturns(Stuck):
+    """The first node returns, and says so into its pipe once that has arrived; the others are stuck."""
+
+    def analysis_method(self, data: Any, aggregator_results: Any) -> Any:
+        return SaysThatItArrived(data) if self.id == "node_0" else super().analysis_method(data, aggregator_results)
+
+
 class Announces(StarAnalyzer):
-    """Writes its process's id into a pipe when it is made."""
+    """Logs a line and writes its process's id into a pipe when it is made."""
 
     def __init__(self, flame: Any, pipe: str) -> None:
         super().__init__(flame)
+        self.flame.flame_log("here I am")
         Path(pipe).write_text(str(os.getpid()))
 
     def analysis_method(self, data: Any, aggregator_results: Any) -> Any:

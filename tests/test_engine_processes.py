@@ -280,12 +280,15 @@ class TestDeaths:
         assert caught.value.node_id == "node_1"
 
     async def test_a_stuck_worker_is_ended_with_its_run_and_named(self, tmp_path: Path) -> None:
-        pipe = tmp_path / "pipe"
+        returned, pipe = tmp_path / "returned", tmp_path / "pipe"
+        os.mkfifo(returned)
         os.mkfifo(pipe)
         pid = 0
-        tester = AsyncStarModelTester([None, str(pipe)], nodes.Stuck, nodes.Collect, "s3", engine=TWO)
+        splits = [str(returned), str(pipe)]
+        tester = AsyncStarModelTester(splits, nodes.StuckBesideOneThatReturns, nodes.Collect, "s3", engine=TWO)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_whole, tester)
+            await anyio.to_thread.run_sync(returned.read_text)
             pid = int(await anyio.to_thread.run_sync(pipe.read_text))
             tasks.cancel_scope.cancel()
         assert pid
@@ -328,6 +331,21 @@ class TestDeaths:
             for thread in threading.enumerate():
                 if thread.name == "star-run":
                     thread.join()
+
+    def test_what_a_node_said_and_did_before_the_end_is_read_though_the_run_is_over(self, tmp_path: Path) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+
+        class FailsOnceTheNodeIsThere(nodes.Collect):
+            def __init__(self, flame: Any) -> None:
+                super().__init__(flame)
+                pipe.read_text()  # here the loop is held up, so that nothing has been read
+                raise nodes.SiteError("on purpose")
+
+        with pytest.raises(NodeError, match="on purpose") as caught:
+            run(nodes.Announces, FailsOnceTheNodeIsThere, [1], analyzer_kwargs={"pipe": str(pipe)})
+        assert caught.value.report is not None
+        assert [log.message for log in caught.value.report.logs] == ["here I am"]
 
     async def test_leaving_an_iteration_early_ends_the_workers(self) -> None:
         pids: list[int] = []

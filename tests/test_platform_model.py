@@ -220,6 +220,22 @@ def test_sigterm_ends_a_node_that_has_finished_with_status_0() -> None:
         assert process.wait(20) == 0
 
 
+def test_sigterm_between_the_end_of_a_run_and_its_sleep_stops_nothing_in_its_middle() -> None:
+    script = """
+        import signal
+        from star_actors.platform.stay import Stop
+
+        stop = Stop()
+        with stop.calling(lambda: print("called")):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        stop.wait()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert (process.stdout, process.returncode) == ("called\n", 0)
+
+
 def test_clean_up_of_the_users_own_runs_when_the_platform_stops_the_node() -> None:
     with node() as process:
         read_until(process, "asleep")

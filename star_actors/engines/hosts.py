@@ -255,6 +255,10 @@ class Hosts(ABC):
         for message in messages:
             remote.waiting = None
             match message:
+                case Outcome(position) | Failed(position) if self.stopping:
+                    remote.calls.pop(position)  # it has returned; nobody waits for it any more
+                case Posted() if self.stopping:
+                    pass
                 case Outcome():
                     self.returned(remote, message)
                 case Logged(log, append):

@@ -49,10 +49,9 @@ class ProcessHosts(Hosts):
         count = min(options.workers or cores, nodes)
         loop = asyncio.get_running_loop()
         for number in range(count):
-            worker = Worker(number)
+            worker = Worker(number, self, loop)
             worker.remote.cores = max(1, cores // count)
             self._workers.append(worker)
-            worker.listen(loop, self)
         return [worker.remote for worker in self._workers]
 
     def parcel_of_broadcast(self, broadcast: Broadcast) -> Parcel:
@@ -62,28 +61,36 @@ class ProcessHosts(Hosts):
         return Parcel(data, loan.places, Lent(loan), broadcast.nbytes, "the aggregate")
 
     def stop(self, patience: float) -> list[Call]:
-        left = self.kill(patience)
+        killed = self._kill(patience)
         for worker in self._workers:
-            worker.close(asyncio.get_running_loop())
-        return left
+            worker.read()  # what was on its way: lines of logs, and calls that had returned after all
+        for worker in self._workers:
+            worker.close()
+        return _calls(killed)
 
     def kill(self, patience: float) -> list[Call]:
+        return _calls(self._kill(patience))
+
+    def _kill(self, patience: float) -> list[Worker]:
+        """End every worker; those that did not end by themselves."""
         self.stopping = True
         deadline = perf_counter() + patience
         for worker in self._workers:
             worker.channel.end()
-        left: list[Call] = []
+        killed = []
         for worker in self._workers:
             if not worker.has_ended(max(0.0, deadline - perf_counter())):
-                left.extend(list(worker.remote.calls.values()))
                 worker.kill()
-        return left
+                killed.append(worker)
+        return killed
 
 
 class Worker:
-    """One worker process, from its start to its burial."""
+    """One worker process, from its start to its burial. What comes from it, and its end, are noticed on the loop."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, hosts: Hosts, loop: asyncio.AbstractEventLoop) -> None:
+        self._hosts = hosts
+        self._loop = loop
         ours, theirs = socket.socketpair()
         with theirs:
             fd = theirs.fileno()
@@ -103,38 +110,35 @@ class Worker:
                 raise
         self.channel = Channel(ours)
         self.remote = Remote(f"worker process {number} (pid {self._process.pid})", self._deliver)
+        self._deaf = False
         self._pidfd = _pidfd(self._process.pid)
-        self._closed = False
+        loop.add_reader(self.channel.socket, self.read)
+        if self._pidfd is not None:
+            loop.add_reader(self._pidfd, self._died)
 
     def _deliver(self, batch: list[Any]) -> None:
         with contextlib.suppress(ConnectionError):  # whoever reads the socket finds that its end is gone
             self.channel.send(batch)
 
-    def listen(self, loop: asyncio.AbstractEventLoop, hosts: Hosts) -> None:
-        """Have what comes, and the end of the process, noticed on the loop."""
+    def read(self) -> None:
+        """Hand on all that has come."""
+        try:
+            while not self._deaf and (messages := self.channel.receive(wait=False)) is not None:
+                self._hosts.heard(self.remote, messages)
+        except EOFError:
+            self._lost()
+        except Exception as error:  # out of a callback it would go nowhere, and the run would wait for ever
+            self._stop_listening()
+            self._hosts.fail(error)
 
-        def end() -> None:
-            self._deaf(loop)
-            hosts.lost(self.remote, f"{self.remote.name} {self._how_it_ended()}")
+    def _died(self) -> None:
+        self.read()
+        if not self._deaf:
+            self._lost()
 
-        def read() -> None:
-            try:
-                while (messages := self.channel.receive(wait=False)) is not None:
-                    hosts.heard(self.remote, messages)
-            except EOFError:
-                end()
-            except Exception as error:  # out of a callback it would go nowhere, and the run would wait for ever
-                self._deaf(loop)
-                hosts.fail(error)
-
-        def died() -> None:
-            read()
-            if not self._closed:
-                end()
-
-        loop.add_reader(self.channel.socket, read)
-        if self._pidfd is not None:
-            loop.add_reader(self._pidfd, died)
+    def _lost(self) -> None:
+        self._stop_listening()
+        self._hosts.lost(self.remote, f"{self.remote.name} {self._how_it_ended()}")
 
     @property
     def alive(self) -> bool:
@@ -161,19 +165,19 @@ class Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+    def close(self) -> None:
         """Close every descriptor."""
-        self._deaf(loop)
+        self._stop_listening()
         self.channel.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def _deaf(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._closed = True
-        loop.remove_reader(self.channel.socket)
+    def _stop_listening(self) -> None:
+        self._deaf = True
+        self._loop.remove_reader(self.channel.socket)
         if self._pidfd is not None:
-            loop.remove_reader(self._pidfd)
+            self._loop.remove_reader(self._pidfd)
 
     def _how_it_ended(self) -> str:
         if not self.has_ended(1.0):
@@ -185,6 +189,11 @@ class Worker:
             return f"was killed by signal {-code} ({signal.Signals(-code).name})"
         except ValueError:  # a signal without a name
             return f"was killed by signal {-code}"
+
+
+def _calls(workers: list[Worker]) -> list[Call]:
+    """The calls that are under way there."""
+    return [call for worker in workers for call in list(worker.remote.calls.values())]
 
 
 def cores_here() -> int:

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..isolation.arrays import reduced
 from ..isolation.pickled import dump
 from ..isolation.uncopyable import NEVER_A_COPY_FAILURE, uncopyable
 from ..nodes import StarAggregator, StarAnalyzer
+from .by_value import by_value_pickler
 
 __all__ = ["ORIGIN", "Script", "receive", "unpack"]
 
@@ -122,7 +122,7 @@ class Script:
         self, value: Any, found: dict[str, Any] | None = None, views: list[pickle.PickleBuffer] | None = None
     ) -> bytes:
         stream = io.BytesIO()
-        _by_value_pickler()(stream, self, found, views).dump(value)
+        _script_pickler()(stream, self, found, views).dump(value)
         return stream.getvalue()
 
 
@@ -149,11 +149,8 @@ class _ByValueWhereUnknown(pickle.Pickler):
 
 
 @functools.cache
-def _by_value_pickler() -> Any:
-    """A class over cloudpickle's, made on first use: a host has no need of cloudpickle unless such classes come."""
-    import cloudpickle  # type: ignore[import-untyped, unused-ignore]
-
-    class ByValue(cloudpickle.CloudPickler):  # type: ignore[misc, name-defined, unused-ignore]
+def _script_pickler() -> Any:
+    class ScriptPickler(by_value_pickler()):  # type: ignore[misc]
         """`found` collects the names of the script that go along; without it the hosts have those that are known."""
 
         def __init__(
@@ -169,15 +166,12 @@ def _by_value_pickler() -> Any:
                     found[obj.__qualname__] = obj
                 else:
                     return NotImplemented if script.knows(obj) else script.with_value(obj)
-            numpy = sys.modules.get("numpy")
-            if numpy is not None and type(obj) is numpy.ndarray:
-                return reduced(obj)
             how = super().reducer_override(obj)
             if isinstance(obj, types.FunctionType) and how is not NotImplemented:
                 script.files.add(obj.__code__.co_filename)
             return how
 
-    return ByValue
+    return ScriptPickler
 
 
 def unpack(classes: bytes, sources: dict[str, list[str]], origin: str) -> type[StarAnalyzer]:

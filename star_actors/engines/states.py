@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import pickle
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import ConfigurationError
-from ..isolation.arrays import reduced
 from ..isolation.pickled import writable_copy
 from ..isolation.uncopyable import NEVER_A_COPY_FAILURE, uncopyable
+from .by_value import by_value_pickler
 from .scripts import is_of_script
 
 if TYPE_CHECKING:
@@ -83,13 +83,13 @@ class StateKeeper:
 
     def _pickle(self, content: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
         stream = io.BytesIO()
-        _pickler()(stream, self._seat, buffers).dump(content)
+        _state_pickler()(stream, self._seat, buffers).dump(content)
         return stream.getvalue()
 
     def _split_pickle(self) -> bytes:
         # In band: it is looked at after every call, and sent only where it has changed.
         stream = io.BytesIO()
-        _pickler()(stream, None, None).dump(self._seat.data)
+        _state_pickler()(stream, None, None).dump(self._seat.data)
         return stream.getvalue()
 
 
@@ -103,11 +103,9 @@ def resume(seat: Seat, state: State) -> None:
     seat.flame._resume(content["session"])
 
 
-def _pickler() -> Any:
-    """A class over cloudpickle's, which comes with Dask."""
-    import cloudpickle  # type: ignore[import-untyped, unused-ignore]
-
-    class StatePickler(cloudpickle.CloudPickler):  # type: ignore[misc, name-defined, unused-ignore]
+@functools.cache
+def _state_pickler() -> Any:
+    class StatePickler(by_value_pickler()):  # type: ignore[misc]
         """Pickles the session, the class, and parts of the node's data by reference."""
 
         def __init__(self, stream: io.BytesIO, seat: Seat | None, buffers: list[pickle.PickleBuffer] | None) -> None:
@@ -121,12 +119,7 @@ def _pickler() -> Any:
             return self._star_names.get(id(obj))
 
         def reducer_override(self, obj: Any) -> Any:
-            if is_of_script(obj):
-                return NotImplemented
-            numpy = sys.modules.get("numpy")
-            if numpy is not None and type(obj) is numpy.ndarray:
-                return reduced(obj)
-            return super().reducer_override(obj)
+            return NotImplemented if is_of_script(obj) else super().reducer_override(obj)
 
     return StatePickler
 

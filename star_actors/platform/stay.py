@@ -30,7 +30,7 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self._call: Callable[[], object] | None = None
-        self._waiting = False
+        self._finished = False
         self._word: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put is safe in a signal handler
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) in (
             signal.SIG_DFL,
@@ -40,16 +40,19 @@ class Stop:
 
     @contextmanager
     def calling(self, call: Callable[[], object]) -> Iterator[None]:
-        """While inside, the word is answered by `call`, in the signal handler: it must be short."""
+        """While inside, the word is answered by `call`, in the signal handler: it must be short.
+
+        Once this was left without an error, the node has finished, and the word stops it in the middle of nothing.
+        """
         self._call = call
         try:
             yield
+            self._finished = True
         finally:
             self._call = None
 
     def wait(self) -> NoReturn:
         """Sleep until the platform stops the node, then end the process with status 0."""
-        self._waiting = True
         if not self.requested:
             self._word.get()
         _end(0)
@@ -65,7 +68,7 @@ class Stop:
             _end_now(STOPPED)  # the script has ended with an error: only the threads of the SDK are left
         if self._call is not None:
             self._call()
-        elif not self._waiting:
+        elif not self._finished:
             self.exit()
 
 
