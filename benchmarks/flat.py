@@ -9,7 +9,7 @@ import gc
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,26 +145,41 @@ def _descriptors() -> list[Path]:
     return list(Path("/proc/self/fd").iterdir())
 
 
-def _shared_memory() -> set[str]:
-    """Files of shared memory that no other process has open: ours, and what nobody will ever remove."""
+def _shared_memory() -> set[int]:
+    """The inodes of shared memory that no other process has open: ours, and what nobody will ever remove."""
     folder = Path("/dev/shm")
-    left = {str(path) for path in folder.iterdir()} if folder.is_dir() else set()
-    if left:
-        for process in Path("/proc").glob("[0-9]*"):
-            if int(process.name) != os.getpid():
-                with contextlib.suppress(OSError):  # it has ended, or is another user's
-                    maps = (process / "maps").read_text()
-                    left = {path for path in left if path not in maps}
-                    left.difference_update(_targets(process / "fd"))
+    if not (left := _inodes(folder)):
+        return left
+    device = folder.stat().st_dev
+    for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) != os.getpid():
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                left -= _mapped(process, device)
+                left -= _opened(process, device)
     # Another process may have removed some meanwhile.
-    return {path for path in left if Path(path).exists()}
+    return left & _inodes(folder)
 
 
-def _targets(folder: Path) -> Iterator[str]:
-    """What the links in a folder lead to."""
-    for link in folder.iterdir():
+def _inodes(folder: Path) -> set[int]:
+    return {entry.inode() for entry in os.scandir(folder)} if folder.is_dir() else set()
+
+
+def _mapped(process: Path, device: int) -> set[int]:
+    """The inodes on a device that a process has mapped; a semaphore's was mapped under another name."""
+    name = f"{os.major(device):02x}:{os.minor(device):02x}"
+    fields = (line.split() for line in (process / "maps").read_text().splitlines())
+    return {int(inode) for _, _, _, where, inode, *_ in fields if where == name}
+
+
+def _opened(process: Path, device: int) -> set[int]:
+    """The inodes on a device that a process has open."""
+    found: set[int] = set()
+    for link in (process / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            yield str(link.readlink())
+            status = link.stat()
+            if status.st_dev == device:
+                found.add(status.st_ino)
+    return found
 
 
 def _give_back() -> None:
