@@ -28,7 +28,7 @@ distributed = pytest.importorskip("distributed")
 import dask  # noqa: E402
 import numpy as np  # noqa: E402  (nothing here is of use without Dask)
 
-from star_actors.engines import dask as engine_module  # noqa: E402
+from star_actors.engines import cluster as cluster_module  # noqa: E402
 from star_actors.run import Run  # noqa: E402
 
 
@@ -204,7 +204,7 @@ class TestFailures:
             run(nodes.Mean, nodes.Average, [[1]], Dask(42))
 
     def test_where_no_scheduler_answers_the_address_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(engine_module, "CONNECT", 0.3)
+        monkeypatch.setattr(cluster_module, "CONNECT", 0.3)
         with pytest.raises(ConfigurationError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
             run(nodes.Mean, nodes.Average, [[1]], Dask("tcp://127.0.0.1:9"))
 

@@ -26,7 +26,8 @@ def by_value_pickler() -> Any:
             if numpy is not None and type(obj) is numpy.ndarray:
                 return reduced(obj)
             if isinstance(obj, types.CodeType):
-                _, parts = self.dispatch_table[types.CodeType](obj)
+                how: Any = self.dispatch_table[types.CodeType]
+                _, parts = how(obj)
                 return _code, (obj.co_filename, *parts)
             return super().reducer_override(obj)
 
