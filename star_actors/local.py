@@ -208,7 +208,7 @@ class LocalAggregator:
                 kept = Summary(type(result).__name__, 0)
         else:
             try:
-                self._broadcast = broadcast = Broadcast(result, len(star.down), pages=star.pages)
+                self._broadcast = broadcast = Broadcast(result, pages=star.pages)
             except Uncopyable as error:
                 raise NodeError.of(
                     error,

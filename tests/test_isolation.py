@@ -62,7 +62,7 @@ class TestAtomic:
     def test_immutable_values_pass_as_they_are(self, value: Any) -> None:
         assert private_copy(value)[0] is value
         assert moved([value])[0] is value
-        assert Broadcast(value, 2).take() is value
+        assert Broadcast(value).take() is value
 
     @pytest.mark.parametrize("value", [None, True, 3, 2.5, "text", b"x" * 500, 1 << 5000, np.zeros(100)], ids=type)
     def test_the_estimate_is_near_the_size_of_the_pickle(self, value: Any) -> None:
@@ -89,7 +89,7 @@ class TestAtomic:
     def test_the_import_loads_neither_numpy_nor_ctypes(self) -> None:
         script = """
             import sys, star_actors.isolation as isolation
-            isolation.private_copy({"a": [1, {2}]}), isolation.Broadcast([{}], 3).take()
+            isolation.private_copy({"a": [1, {2}]}), isolation.Broadcast([{}]).take()
             isolation.copy_in([1], what="")
             print(sorted({"numpy", "ctypes", "pickletools", "pandas"} & set(sys.modules)))
         """
@@ -175,7 +175,7 @@ class TestPrivateCopy:
     )
     def test_every_way_of_copying_gives_what_arrives_on_flame(self, value: Any) -> None:
         expected = through_flame(value)
-        broadcast = Broadcast(value, 2)
+        broadcast = Broadcast(value)
         for received in (private_copy(value)[0], broadcast.take(), broadcast.keep(), moved([copy.deepcopy(value)])[0]):
             assert same(received, expected)
 

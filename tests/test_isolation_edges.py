@@ -208,7 +208,7 @@ class TestUncopyable:
 
     @pytest.mark.parametrize("error", [SystemExit(3), pytest.fail.Exception("no"), ValueError("no"), GeneratorExit()])
     def test_whatever_the_values_own_code_raises_is_its_cause(self, error: BaseException) -> None:
-        for send in (private_copy, lambda value: moved([value]), lambda value: Broadcast(value, 2)):
+        for send in (private_copy, lambda value: moved([value]), lambda value: Broadcast(value)):
             with pytest.raises(Uncopyable) as caught:
                 send({"x": Raises(error)})
             assert caught.value.cause is error
@@ -216,7 +216,7 @@ class TestUncopyable:
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), NodeStopped()])
     def test_ctrl_c_and_the_end_of_the_run_pass(self, error: BaseException) -> None:
-        for send in (private_copy, lambda value: moved([value]), lambda value: Broadcast(value, 2)):
+        for send in (private_copy, lambda value: moved([value]), lambda value: Broadcast(value)):
             with pytest.raises(type(error)):
                 send({"x": Raises(error)})
 
@@ -263,7 +263,7 @@ class TestMainOnlyClass:
             def function(): pass
             for value in (Outer.Model(), {"a": [Outer]}, [function], [{"text": "__main__"}, Outer(), Outer()],
                           {"text": "__main__", "more": "Outer"}, [np.zeros(3)], np.zeros(3), 1.5, {"a": 1}):
-                print(main_only_class(value), main_only_class(value, pickled=Broadcast([[value]], 1).pickled))
+                print(main_only_class(value), main_only_class(value, pickled=Broadcast([[value]]).pickled))
         """
         expected = ["Outer.Model", "Outer", "function", "Outer"]
         lines = [f"__main__.{name} __main__.{name}" for name in expected] + ["None None"] * 5

@@ -78,7 +78,7 @@ class Segments:
             comes_back = len(self._away) < _POOLED
         if segment is None:
             return _written(size, parts, comes_back=comes_back)
-        segment.memory.write(parts, huge=False)
+        segment.memory.write(parts)
         return segment
 
     def sent(self, memory: Any) -> None:
@@ -112,7 +112,7 @@ def _written(size: int, parts: Sequence[tuple[int, memoryview]], *, comes_back: 
         return None
     try:
         segment = Segment(size, comes_back=comes_back)
-        segment.memory.write(parts, huge=False)
+        segment.memory.write(parts)
     except OSError:  # no memfd in this sandbox, no descriptor or memory left: the socket carries it
         return None
     return segment

@@ -25,7 +25,7 @@ _SMALL = 4096
 
 
 class Broadcast:
-    """One value for `receivers` nodes; each `take` gives one of them a writable value of its own.
+    """One value for any number of nodes; each `take` gives one of them a writable value of its own.
 
     What is taken is the value as it was when the Broadcast was made, equal bit for bit to what `private_copy` gives.
     Large arrays, also those inside of containers and DataFrames, are written once and mapped copy-on-write, so that
@@ -38,7 +38,7 @@ class Broadcast:
 
     __slots__ = ("_give", "_held", "nbytes", "pickled")
 
-    def __init__(self, value: Any, receivers: int, *, pages: Pages | None = None) -> None:
+    def __init__(self, value: Any, *, pages: Pages | None = None) -> None:
         self._held: Held | None = None
         self.pickled: bytes | None = None
         self._give: Callable[[], Any]
@@ -48,12 +48,12 @@ class Broadcast:
             self._give = lambda: value
         elif is_plain_array(value):
             self.nbytes = nbytes_of(value)
-            self._give = self._array(value, receivers, pages)
+            self._give = self._array(value, pages)
         elif cls in CONTAINERS and (flat := mutable_leaves(value)) is not None:
             leaves, self.nbytes = flat
-            self._give = self._flat(value, leaves, receivers, pages)
+            self._give = self._flat(value, leaves, pages)
         else:
-            self._give = self._unpickled(value, receivers, pages)
+            self._give = self._unpickled(value, pages)
 
     def take(self) -> Any:
         """The value, for one receiver that may do with it what it likes. Raises RuntimeError once closed."""
@@ -79,15 +79,15 @@ class Broadcast:
         if self._held is not None:
             self._held.close()
 
-    def _array(self, value: NDArray[Any], receivers: int, pages: Pages | None) -> Callable[[], Any]:
+    def _array(self, value: NDArray[Any], pages: Pages | None) -> Callable[[], Any]:
         if value.nbytes < LARGE:
             own = value.copy("A")
             return lambda: own.copy("A")
-        self._held = held = hold([memory_of(value).data], receivers, pages)
+        self._held = held = hold([memory_of(value).data], pages)
         form = _form(value)
         return lambda: array_over(held.parts()[0], *form)
 
-    def _flat(self, value: Any, leaves: list[Any], receivers: int, pages: Pages | None) -> Callable[[], Any]:
+    def _flat(self, value: Any, leaves: list[Any], pages: Pages | None) -> Callable[[], Any]:
         if not leaves:
             own_value = replaced(value, {})
             return lambda: replaced(own_value, {})
@@ -99,7 +99,7 @@ class Broadcast:
         own = [leaf_copy(leaf) for leaf in leaves if id(leaf) not in stand_ins]
         small = (id(leaf) for leaf in leaves if id(leaf) not in stand_ins)
         template = replaced(value, stand_ins | dict(zip(small, own, strict=True)))
-        held = hold([memory_of(array).data for array in large], receivers, pages) if large else None
+        held = hold([memory_of(array).data for array in large], pages) if large else None
         self._held = held
 
         def give() -> Any:
@@ -111,10 +111,10 @@ class Broadcast:
 
         return give
 
-    def _unpickled(self, value: Any, receivers: int, pages: Pages | None) -> Callable[[], Any]:
+    def _unpickled(self, value: Any, pages: Pages | None) -> Callable[[], Any]:
         try:
             data, buffers = dump(value)
-            self._held = held = hold(buffers, receivers, pages) if buffers else None
+            self._held = held = hold(buffers, pages) if buffers else None
             # What cannot be unpickled is the sender's fault, so it is tried here; the first receiver gets the outcome.
             ready = [load(data, held.parts() if held else ())]
         except NEVER_A_COPY_FAILURE:

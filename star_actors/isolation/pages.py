@@ -24,8 +24,6 @@ __all__ = ["ALIGNMENT", "LARGE", "Held", "Loan", "Memory", "Pages", "hold", "map
 LARGE = 1 << 20
 
 ALIGNMENT = 64
-# Making huge pages costs what two receivers save that read the memory: 12 ms for 40 MB, against 7 ms for each.
-_MANY_RECEIVERS = 2
 _IDLE = 4
 _WAITING = 12
 # Linux allows a process 65,530, and one that has used them up cannot even copy any more.
@@ -112,11 +110,11 @@ class Loan(NamedTuple):
     keep: object
 
 
-def hold(buffers: Sequence[memoryview], receivers: int, pages: Pages | None) -> Held:
-    """Copy `buffers` once, for `receivers` that will each want them."""
+def hold(buffers: Sequence[memoryview], pages: Pages | None) -> Held:
+    """Copy `buffers` once, for any number of receivers."""
     if sum(b.nbytes for b in buffers) >= LARGE and sys.platform == "linux":
         try:
-            return _Mapped(buffers, receivers, pages)
+            return _Mapped(buffers, pages)
         except OSError:  # no memfd in this sandbox, no descriptor left: copies do the same, with more memory
             pass
     return _Copied(buffers)
@@ -131,7 +129,7 @@ class _Copied(Held):
 
 
 class _Mapped(Held):
-    def __init__(self, buffers: Sequence[memoryview], receivers: int, pages: Pages | None) -> None:
+    def __init__(self, buffers: Sequence[memoryview], pages: Pages | None) -> None:
         self._segment: _Segment | None = None
         self._sizes = [b.nbytes for b in buffers]
         ends = itertools.accumulate(rounded_up(size, ALIGNMENT) for size in self._sizes)
@@ -140,7 +138,7 @@ class _Mapped(Held):
         size = rounded_up(self._offsets.pop(), mmap.PAGESIZE)
         memory = Memory(size) if pages is None else pages.obtain(size)
         self._segment = _Segment(memory, pages)
-        memory.write(zip(self._offsets, buffers, strict=True), huge=receivers > _MANY_RECEIVERS)
+        memory.write(zip(self._offsets, buffers, strict=True))
 
     def parts(self) -> list[Any]:
         with self._lock:  # a descriptor that is closed in between could be another file's by then
@@ -247,22 +245,21 @@ class Memory:
         """Its descriptor; -1 once it is closed."""
         return self._descriptor[0] if self._descriptor else -1
 
-    def write(self, parts: Any, *, huge: bool) -> None:
+    def write(self, parts: Any) -> None:
         """Write (offset, buffer) pairs. Only while nobody maps the memory: private mappings see it until they write."""
         if not self._written:
+            if self.size >= HUGE_PAGE:
+                self._make_huge()
             # Through the descriptor, where a lack of memory is an OSError and not a SIGBUS.
             for offset, buffer in parts:
                 done = 0
                 while done < buffer.nbytes:
                     done += os.pwrite(self.fd, buffer[done:], offset + done)
-            if huge:
-                self._share()
+            self._written = True
         else:
-            self._share()
-            shared = libc().view(self._shared, self.size, self)
+            shared = libc().view(self._map_shared(), self.size, self)
             for offset, buffer in parts:
                 shared[offset : offset + buffer.nbytes] = buffer
-        self._written = True
 
     def read(self, offset: int, size: int) -> bytearray:
         """A copy of a part."""
@@ -276,14 +273,18 @@ class Memory:
         """The address of a new private mapping."""
         return libc().map(self.fd, self.size, mmap.MAP_PRIVATE | MAP_NORESERVE, aligned=self.huge)
 
-    def _share(self) -> None:
-        """Map the file itself, and ask for huge pages: every mapping then costs 1/512 of the faults and tables."""
+    def _make_huge(self) -> None:
+        """Have huge pages, before anything is written: every mapping then costs 1/512 of the faults and tables, and
+        writing half as much. Old kernels refuse; then the pages stay small."""
+        for offset in range(0, self.size, HUGE_PAGE):
+            os.pwrite(self.fd, b"\0", offset)  # where there is no page at all, the kernel makes no huge one
+        self.huge = libc().madvise(self._map_shared(), self.size, MADV_COLLAPSE) == 0
+
+    def _map_shared(self) -> int:
+        """The address of the file itself."""
         if not self._shared:
-            calls = libc()
-            aligned = self.size >= HUGE_PAGE
-            self._shared = calls.map(self.fd, self.size, mmap.MAP_SHARED, aligned=aligned)
-            # Old kernels refuse; then the pages stay small.
-            self.huge = aligned and calls.madvise(self._shared, self.size, MADV_COLLAPSE) == 0
+            self._shared = libc().map(self.fd, self.size, mmap.MAP_SHARED, aligned=self.size >= HUGE_PAGE)
+        return self._shared
 
     def duplicate(self) -> int:
         """Another descriptor of the same memory."""

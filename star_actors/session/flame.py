@@ -295,7 +295,7 @@ class FlameSession:
         ids = self._known("receivers", receivers)
         if self._seat.checks is not None:
             self._seat.checks.left(data, "data")
-        copies = Broadcast(data, len(ids), pages=self._board.pages)
+        copies = Broadcast(data, pages=self._board.pages)
         try:
             for envelope in self._inbox.address(ids, "data", message_category, copies.take):
                 self._board.deliver(envelope)
@@ -328,7 +328,7 @@ class FlameSession:
             ids = self._known("remote_node_ids", remote_node_ids, itself=True)
             if self._seat.checks is not None:
                 self._seat.checks.left(data, "data")
-            copies = Broadcast(data, len(ids), pages=self._board.pages)
+            copies = Broadcast(data, pages=self._board.pages)
             answers = {}
             try:
                 for envelope in self._inbox.address(ids, "stored", "", copies.take):
