@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from .checks import Lookout, SecretWatch, look_at_classes, look_at_result, look_at_shape, plan_of
-from .config import OutputType, Paths, RunConfig
+from .checks import Lookout, SecretWatch, look_at_classes, look_at_shape, plan_of, strict_error
+from .config import RunConfig
 from .dispatcher import Dispatcher
 from .engines.choice import hosts_of, lanes_of
 from .engines.lanes import METHODS, Call
 from .engines.local import LocalEngine
 from .engines.seats import Seat
-from .errors import FindingsError, NodeStopped, NotConvergedError, PrivacyError, StarError
+from .errors import NodeStopped, NotConvergedError, PrivacyError, StarError
 from .isolation import Pages
 from .local import LocalStar
 from .mailbox import Mailbox
-from .release.delivery import check_paths
-from .release.encoding import check_output_type
-from .release.pipeline import UNSET, Draft, Stage, build_pipeline, run_pipeline
+from .releases import Releases
 from .report import Log, NodeInfo, Record, Report, StopReason
 from .session.board import Board
 from .session.flame import FlameSession
@@ -189,7 +187,8 @@ class Run:
                 engine.attach(dispatcher)
                 dispatcher.resting = lambda idle: self._check_stall() if idle else engine.rested()
                 board.waits_grew = dispatcher.look_again
-                board.submit = self._submit
+                releases = Releases(self.config, self.record, self.privacy, board, self.said.append)
+                board.submit = releases.early
                 board.pages = self._pages
                 if hosts is not None:
                     await hosts.start(dispatcher, board, seats)
@@ -202,7 +201,7 @@ class Run:
                     self.record,
                     round_ended=self._round_ended,
                     sent=self._sent,
-                    release=self._release,
+                    release=releases.final,
                     pause=self._pause,
                     pages=self._pages,
                 )
@@ -277,85 +276,6 @@ class Run:
         # Telling wakes another thread, so only where there is something to see.
         if self.stepwise or self.record.has_fresh_logs:
             self.tell(number)
-
-    def _release(self, result: Any, number: int) -> None:
-        """Release the final aggregate."""
-        config = self.config
-        stage = None if self.privacy is None else self.privacy.final_stage
-        if stage is not None:
-            look_at_result(result, self._aggregator_id, number, several=config.multiple_results, find=self.record.find)
-        self._be_strict()
-        self._pass(Draft(result, number), config.output_type, config.multiple_results, config.paths, stage)
-
-    def _submit(
-        self,
-        result: Any,
-        output_type: OutputType = "str",
-        multiple_results: bool = False,
-        filename: Paths | None = None,
-        local_dp: dict[str, float] | None = None,
-    ) -> dict[str, str] | list[dict[str, str]]:
-        """Release what the aggregator submits by itself, on its own thread; answers as FLAME's SDK does."""
-        check_output_type(output_type, multiple_results)
-        if filename is not None:
-            check_paths(filename, multiple_results=multiple_results, name="filename")
-        stage: Stage | None = None
-        if self.privacy is not None:
-            stage = self.privacy.early_stage(local_dp)
-        elif local_dp is not None:
-            from .placement import unplanned_stage
-
-            stage, self.record.account = unplanned_stage(local_dp, self._aggregator_id, self._is_stopped)
-        draft = Draft(result, self.record.finished_rounds)
-        self._pass(draft, output_type, multiple_results, filename, stage)
-        answers = [{"status": "success"} for _ in draft.outputs]
-        return answers if draft.several else answers[0]
-
-    def _pass(
-        self, draft: Draft, output_type: OutputType, multiple_results: bool, paths: Paths | None, stage: Stage | None
-    ) -> None:
-        """Pass a draft through the pipeline; what is done by the time a stage fails stays on the record."""
-        record, board = self.record, self._board
-        assert board is not None
-        stages = build_pipeline(
-            output_type=output_type,
-            multiple_results=multiple_results,
-            paths=paths,
-            announce=self.said.append,
-            warn=record.warn,
-            privacy_stage=stage,
-        )
-        # A run that was stopped meanwhile delivers nothing.
-        stages.insert(-1, lambda draft: board.check())
-        try:
-            run_pipeline(stages, draft)
-        finally:
-            if draft.result is not UNSET:
-                record.result = draft.result
-            record.outputs.extend(draft.outputs)
-
-    def _strict_error(self) -> FindingsError | None:
-        """What was found after the release, as the run ended."""
-        try:
-            self._be_strict()
-        except FindingsError as error:
-            return error
-        return None
-
-    def _be_strict(self) -> None:
-        found = self.record.findings
-        if self.config.checks.strict and found:
-            kinds = ", ".join(sorted({finding.kind for finding in found}))
-            first = found[0]
-            where = "" if first.node_id is None else f" at {first.node_id}"
-            raise FindingsError(
-                f"Checks(strict=True): {len(found)} finding{'s' if len(found) > 1 else ''} ({kinds}). "
-                f"The first{where}: {first.message}. To do: {first.advice}. All are in report.findings"
-            )
-
-    @property
-    def _aggregator_id(self) -> str:
-        return next(node.id for node in self.config.nodes if node.role == "aggregator")
 
     def _check_stall(self) -> None:
         """Where every node that is busy waits for a message, nobody is left to send it: end the first such wait."""
@@ -438,7 +358,7 @@ class Run:
         if self._stop_reason is not None and isinstance(error, NodeStopped | asyncio.CancelledError | None):
             error = self._reason_error()
         if error is None and self._stop_reason is None:
-            error = self._strict_error()
+            error = strict_error(self.config.checks, record.findings)  # what was found after the release counts too
         if error is None:
             record.stop_reason = self._stop_reason or ("single round" if self.config.simple_analysis else "converged")
         elif isinstance(error, NotConvergedError):

@@ -5,7 +5,7 @@ The checks run in the first two rounds and not in later ones, where a round cost
 
 from .node import Lookout, NodeChecks
 from .plan import CheckPlan, plan_of
-from .run import SecretWatch, look_at_classes, look_at_result, look_at_shape
+from .run import SecretWatch, look_at_classes, look_at_result, look_at_shape, strict_error
 
 __all__ = [
     "CheckPlan",
@@ -16,4 +16,5 @@ __all__ = [
     "look_at_result",
     "look_at_shape",
     "plan_of",
+    "strict_error",
 ]

@@ -1,4 +1,5 @@
-"""What is looked at once for a run, or by its aggregator: the classes, the data's shape, the result, and the logs."""
+"""What is looked at once for a run, or by its aggregator: the classes, the data's shape, the result, and the logs; and
+whether what was found ends it."""
 
 from __future__ import annotations
 
@@ -8,18 +9,20 @@ import inspect
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import FindingsError
 from ..findings import Finding
 from .plan import LOOKED_AT
 from .walk import is_array, is_number, parts
 
 if TYPE_CHECKING:
     from ..config import RunConfig
+    from ..options import Checks
     from ..report import Log
 
-__all__ = ["SecretWatch", "look_at_classes", "look_at_result", "look_at_shape"]
+__all__ = ["SecretWatch", "look_at_classes", "look_at_result", "look_at_shape", "strict_error"]
 
 _METHODS = {"analyzer": ("analysis_method",), "aggregator": ("aggregation_method", "has_converged")}
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?(?![\w])")
@@ -77,6 +80,19 @@ def look_at_result(result: Any, node_id: str, round: int, *, several: bool, find
                 )
             )
             return
+
+
+def strict_error(checks: Checks, found: Sequence[Finding]) -> FindingsError | None:
+    """The error that findings are with `Checks(strict=True)`; None without any."""
+    if not checks.strict or not found:
+        return None
+    kinds = ", ".join(sorted({finding.kind for finding in found}))
+    first = found[0]
+    where = "" if first.node_id is None else f" at {first.node_id}"
+    return FindingsError(
+        f"Checks(strict=True): {len(found)} finding{'s' if len(found) > 1 else ''} ({kinds}). "
+        f"The first{where}: {first.message}. To do: {first.advice}. All are in report.findings"
+    )
 
 
 class SecretWatch:
