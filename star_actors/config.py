@@ -78,9 +78,14 @@ class RunConfig:
         return [node for node in self.nodes if node.role == "default"]
 
     @property
+    def protects(self) -> bool:
+        """Whether some node computes exact values that noise protects, and that are not to be seen."""
+        return self.privacy is not None and not self.privacy.keep_exact
+
+    @property
     def withholds(self) -> bool:
-        """Whether aggregates are exact values that noise protects, and so appear nowhere."""
-        return self.privacy is not None and self.privacy.noise_at == "final" and not self.privacy.keep_exact
+        """Whether aggregates are such values, and so appear nowhere."""
+        return self.protects and self.privacy is not None and self.privacy.noise_at == "final"
 
     def data_of(self, node: NodePlan) -> Any:
         """The node's own copy of its split. Raises ConfigurationError for what cannot be copied."""
@@ -170,6 +175,14 @@ def configure(
         raise ConfigurationError(
             "privacy=Privacy(...) and epsilon/sensitivity are both given: they say the same, give one of them"
         )
+    if options is not None and options.noise_at == "analyzer":
+        for node in nodes:
+            if node.role == "aggregator" and node.split is not None:
+                raise ConfigurationError(
+                    f'node_roles makes {node.id}, which has data of its own, the aggregator, with noise_at="analyzer", '
+                    'which adds noise to what analyzers send only: use noise_at="final" or "broadcast", or give the '
+                    "aggregator no split"
+                )
     kinds = output_type if isinstance(output_type, list) else [output_type]
     if options is not None and "bytes" in kinds:
         raise ConfigurationError(

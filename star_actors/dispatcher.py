@@ -245,11 +245,10 @@ class Dispatcher:
     async def _finish_async(self, call: Call) -> None:
         """Finish a call to an `async def` method, in the node's own context, beside everything else."""
         assert self._loop is not None
-        body, call.value = call.value, None
         started = perf_counter()
-        task = self._loop.create_task(_caught(body), context=call.seat.context)
+        task = self._loop.create_task(_settle(call), context=call.seat.context)
         try:
-            call.value, call.error = await task
+            await task
         except asyncio.CancelledError as error:
             this = asyncio.current_task()
             if this is not None and this.cancelling():
@@ -268,11 +267,13 @@ class Dispatcher:
             call.value.close()
 
 
-async def _caught(body: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-    # SystemExit out of a task would end the event loop, not just the node.
+async def _settle(call: Call) -> None:
+    # A task's result is shown by asyncio's debug mode. And SystemExit out of a task would end the event loop, not just
+    # the node.
+    body, call.value = call.value, None
     try:
-        return await body, None
+        call.value = await body
     except asyncio.CancelledError:
         raise
     except BaseException as error:
-        return None, error
+        call.error = error

@@ -103,6 +103,9 @@ class NotConvergedError(StarError):
 class PrivacyError(StarError):
     """A result could not be noised, or the budget does not cover it. Nothing exact was released."""
 
+    _tells_nothing = False
+    """Set by the privacy stages: the text holds no exact value. One that user code raises may hold any."""
+
 
 class EncodingError(StarError):
     """The result does not fit its `output_type`; the result itself is on the report."""
@@ -121,20 +124,6 @@ class FindingsError(StarError):
 
 class NodeStopped(BaseException):
     """Thrown into user code whose run is over. Not an error of the node, and not to be caught by one."""
-
-
-def without_text(error: BaseException) -> BaseException:
-    """A stand-in for `error`: of its type where that can be made, with its traceback, without its text or chain."""
-    text = "(text withheld: privacy is on, and it may hold an exact value; Privacy(keep_exact=True) shows it)"
-    cls = type(error)
-    try:
-        stand_in = cls.__new__(cls)
-        stand_in.args = (text,)
-        if str(stand_in) not in (text, repr(text)):
-            raise TypeError
-    except Exception:  # a class that cannot be made or shown without its own arguments
-        stand_in = RuntimeError(f"{cls.__name__} {text}")
-    return stand_in.with_traceback(error.__traceback__)
 
 
 def _rebuild(

@@ -20,6 +20,7 @@ from .mailbox import Mailbox
 from .messages import Aggregate, Contribution, Finished
 from .report import Record, Summary
 from .rounds import ends_run
+from .secrecy import without_text
 
 __all__ = ["LocalStar"]
 
@@ -210,13 +211,14 @@ class LocalAggregator:
             try:
                 self._broadcast = broadcast = Broadcast(result, pages=star.pages)
             except Uncopyable as error:
+                cause = without_text(error) if self._seat.secretive else error
                 raise NodeError.of(
-                    error,
+                    cause,
                     node_id=self._seat.node_id,
                     role=self._seat.role,
                     round=round,
                     doing="sending its aggregate to the analyzers",
-                ) from error
+                ) from cause
             kept, nbytes = None if star.config.withholds else broadcast.keep(), broadcast.nbytes
         star.record.finish_round(
             kept,

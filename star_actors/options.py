@@ -52,6 +52,13 @@ class Privacy:
                 raise ConfigurationError(f"delta={self.delta!r} is given, a probability below 1 is wanted, e.g. 1e-6")
         one_of("noise_at", self.noise_at, ("final", "broadcast", "analyzer"))
         one_of("integers", self.integers, ("float", "discrete"))
+        if self.integers == "discrete" and self.sensitivity < 1:
+            raise ConfigurationError(
+                f'sensitivity={self.sensitivity!r} is given with integers="discrete": one person moves an integer by 1 '
+                "at least, so a sensitivity from 1 is wanted; below it the noise would leave most integers as they are"
+            )
+        for name in ("disjoint", "keep_exact"):
+            one_of(name, getattr(self, name), (True, False))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +76,8 @@ class Checks:
     def __post_init__(self) -> None:
         if isinstance(self.min_cell, bool) or not isinstance(self.min_cell, int) or self.min_cell < 0:
             raise ConfigurationError(f"min_cell={self.min_cell!r} is given, a whole number from 0 is wanted, e.g. 5")
+        for name in ("strict", "permute"):
+            one_of(name, getattr(self, name), (True, False))
 
 
 @dataclass(frozen=True, kw_only=True)

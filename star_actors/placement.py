@@ -31,7 +31,6 @@ class Placement:
         )
         self._stage = PrivacyStage(
             config.privacy,
-            multiple_results=config.multiple_results,
             ledger=self.ledger,
             stop=stop,
             progress=progress,
@@ -53,7 +52,7 @@ class Placement:
         """Whether this node computes exact values that the noise protects, so that its errors' texts may hold them."""
         if self._privacy.keep_exact:
             return False
-        return self._privacy.noise_at == "analyzer" or node.role == "aggregator" or self._privacy.noise_at == "final"
+        return self._privacy.noise_at != "analyzer" or node.role == "default"
 
     @property
     def final_stage(self) -> Stage | None:
@@ -63,7 +62,16 @@ class Placement:
     def early_stage(self, local_dp: dict[str, float] | None) -> Stage | None:
         """The stage for a result that the aggregator submits by itself, with the epsilon and sensitivity it gives."""
         if local_dp is not None:
-            return _stage_of(local_dp, self.ledger, self._aggregator, self._stop)
+            own = _options(local_dp)
+            if own.epsilon > self._privacy.epsilon:
+                raise ConfigurationError(
+                    f"local_dp with epsilon={own.epsilon:g} is given in a run with epsilon={self._privacy.epsilon:g}: "
+                    "the run's own epsilon is the most that one release may cost, give no more than that, or leave "
+                    "local_dp out"
+                )
+            if own.sensitivity < self._privacy.sensitivity:
+                self.ledger.note(f"sensitivity={own.sensitivity:g} of what the aggregator submits is taken on trust")
+            return _stage_of(own, self.ledger, self._aggregator, self._stop)
         # An aggregator that sees exact contributions may submit exact values of any kind.
         return None if self._privacy.noise_at == "analyzer" else self._noise_final
 
@@ -78,22 +86,24 @@ class Placement:
         return isinstance(error, BudgetError)
 
     def _noise_final(self, draft: Draft) -> None:
-        draft.value = self._stage.release(draft.value, draft.round, self._aggregator)
+        draft.value = self._stage.release(draft.value, draft.round, self._aggregator, several=draft.several)
 
 
 def unplanned_stage(
     local_dp: dict[str, float], node_id: str, stop: Callable[[], bool]
 ) -> tuple[Stage, Callable[[], PrivacyAccount]]:
     """The stage for `submit_final_result(..., local_dp=...)` in a run without privacy of its own, and its account."""
-    ledger = Ledger(_options(local_dp))
-    return _stage_of(local_dp, ledger, node_id, stop), ledger.account
+    privacy = _options(local_dp)
+    ledger = Ledger(privacy)
+    ledger.note("everything else in this run: it has no privacy of its own, so aggregates and other results are exact")
+    return _stage_of(privacy, ledger, node_id, stop), ledger.account
 
 
-def _stage_of(local_dp: dict[str, float], ledger: Ledger, node_id: str, stop: Callable[[], bool]) -> Stage:
-    stage = PrivacyStage(_options(local_dp), ledger=ledger, stop=stop)
+def _stage_of(privacy: Privacy, ledger: Ledger, node_id: str, stop: Callable[[], bool]) -> Stage:
+    stage = PrivacyStage(privacy, ledger=ledger, stop=stop)
 
     def noise(draft: Draft) -> None:
-        draft.value = stage.release(draft.value, draft.round, node_id)
+        draft.value = stage.release(draft.value, draft.round, node_id, several=draft.several)
 
     return noise
 

@@ -26,6 +26,7 @@ from .local import LocalStar
 from .mailbox import Mailbox
 from .releases import Releases
 from .report import Log, NodeInfo, Record, Report, StopReason
+from .secrecy import cut_off, hush
 from .session.board import Board
 from .session.flame import FlameSession
 from .session.storage import LocalStore
@@ -158,6 +159,8 @@ class Run:
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
         loop = asyncio.new_event_loop()
+        if self.config.protects:
+            hush(loop)
         error: BaseException | None = None
         try:
             error = _run_to_end(loop, self._supervise())
@@ -372,8 +375,10 @@ class Run:
                 record.result = record.round(record.finished_rounds - 1).aggregate
         else:
             record.stop_reason = "failed"
-        if isinstance(error, StarError):
-            error.report = self.report()
+        if error is not None and self.config.protects:
+            cut_off(error)
+        if isinstance(error, StarError | KeyboardInterrupt):
+            error.report = self.report()  # type: ignore[union-attr]
             if isinstance(error, NotConvergedError) and error.report.rounds:
                 error.args = (f"{error.args[0]}\n{error.report.diagnosis}",)
         self.error = error

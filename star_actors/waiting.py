@@ -22,11 +22,11 @@ __all__ = ["alarm", "interruptible", "stop", "wait"]
 def wait(run: Run, events: SimpleQueue[Event], follow: Callable[[Event], object], live: Live | None = None) -> None:
     """Pass on what the run tells until it has ended; a run over its time that does not end by itself is abandoned."""
     end = float("inf") if run.deadline is None else run.deadline + GRACE
-    pause = float("inf") if live is None else live.interval
+    # A Ctrl-C that comes in the moment before a wait does not end it: no wait is for long.
+    pause = 1.0 if live is None else live.interval
     while not run.ended.is_set():
-        wait = min(pause, max(0.0, end - perf_counter()))
         try:
-            follow(events.get(timeout=None if wait == float("inf") else wait))
+            follow(events.get(timeout=min(pause, max(0.0, end - perf_counter()))))
         except Empty:
             if perf_counter() >= end:
                 run.abandon("timeout")

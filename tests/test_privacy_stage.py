@@ -19,8 +19,8 @@ SECRET = 7316502948.25
 SECRET_DIGITS = "73165029"
 
 
-def stage_of(*, multiple_results: bool = False, **options: Any) -> PrivacyStage:
-    return PrivacyStage(Privacy(**{"epsilon": 1.0, "sensitivity": 1.0, **options}), multiple_results=multiple_results)
+def stage_of(**options: Any) -> PrivacyStage:
+    return PrivacyStage(Privacy(**{"epsilon": 1.0, "sensitivity": 1.0, **options}))
 
 
 def told(error: BaseException) -> str:
@@ -50,39 +50,30 @@ def test_a_container_is_one_draw_and_one_charge() -> None:
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_with_multiple_results_each_element_is_a_charge(kind: type[list[Any]]) -> None:
-    stage = stage_of(multiple_results=True)
-    released = stage.release(kind([1.0, {"a": 2}, np.zeros(3)]), 0, "node_2")
+def test_each_of_several_results_is_a_charge(kind: type[list[Any]]) -> None:
+    stage = stage_of()
+    released = stage.release(kind([1.0, {"a": 2}, np.zeros(3)]), 0, "node_2", several=True)
     assert type(released) is kind
     assert [type(part) for part in released] == [float, dict, np.ndarray]
     assert stage.ledger.total.epsilon == 3.0
 
 
-def test_with_multiple_results_a_number_is_one_charge() -> None:
-    stage = stage_of(multiple_results=True)
-    stage.release(1.0, 0, "node_2")
+def test_of_several_results_a_number_is_one_charge() -> None:
+    stage = stage_of()
+    stage.release(1.0, 0, "node_2", several=True)
     assert stage.ledger.total.epsilon == 1.0
 
 
-def test_with_multiple_results_nothing_is_nothing_and_costs_nothing() -> None:
-    stage = stage_of(multiple_results=True)
-    assert stage.release([], 0, "node_2") == []
+def test_of_several_results_none_is_nothing_and_costs_nothing() -> None:
+    stage = stage_of()
+    assert stage.release([], 0, "node_2", several=True) == []
     assert stage.ledger.total.epsilon == 0.0
-
-
-@pytest.mark.parametrize("noise_at", ["broadcast", "analyzer"])
-def test_aggregates_and_contributions_are_one_charge_whatever_multiple_results_says(noise_at: str) -> None:
-    stage = stage_of(multiple_results=True, noise_at=noise_at)
-    stage.release([1.0, 2.0], 0, "node_2")
-    assert stage.ledger.total.epsilon == 1.0
 
 
 def test_progress_counts_over_all_results() -> None:
     seen: list[tuple[int, int]] = []
-    stage = PrivacyStage(
-        Privacy(epsilon=1, sensitivity=1), multiple_results=True, progress=lambda *counts: seen.append(counts)
-    )
-    stage.release([np.zeros(1500), 1.0, [2, 3]], 0, "node_2")
+    stage = PrivacyStage(Privacy(epsilon=1, sensitivity=1), progress=lambda *counts: seen.append(counts))
+    stage.release([np.zeros(1500), 1.0, [2, 3]], 0, "node_2", several=True)
     assert seen[-1] == (1503, 1503)
     assert {total for _, total in seen} == {1503}
     assert sorted(seen) == seen
@@ -117,10 +108,10 @@ def test_a_refused_value_costs_nothing_and_is_not_told(value: Any) -> None:
     assert stage.ledger.releases == []
 
 
-def test_with_multiple_results_one_bad_element_releases_and_charges_nothing() -> None:
-    stage = stage_of(multiple_results=True)
+def test_one_bad_one_of_several_results_releases_and_charges_nothing() -> None:
+    stage = stage_of()
     with pytest.raises(PrivacyError, match=r"result\[1\]\[0\] is of type str"):
-        stage.release([1.0, ["x"], 2.0], 0, "node_2")
+        stage.release([1.0, ["x"], 2.0], 0, "node_2", several=True)
     assert stage.ledger.releases == []
 
 
@@ -141,8 +132,8 @@ def test_a_class_of_the_values_own_never_runs() -> None:
         def __iter__(self) -> Any:
             raise AssertionError("the value was shown to its own class")
 
-    stage = stage_of(multiple_results=True)
-    released = stage.release(Telling([1.0, 2.0]), 0, "node_2")
+    stage = stage_of()
+    released = stage.release(Telling([1.0, 2.0]), 0, "node_2", several=True)
     assert type(released) is list
     assert len(released) == 2
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import decimal
 import fractions
 import inspect
-import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FindingsError
@@ -30,6 +30,7 @@ _COUNTER = re.compile(r"(?:round|iteration|epoch|step|node|site|seed|epsilon)s?\
 _DIGITS = 3
 """A rounded number repeats a value from so many digits on."""
 _KEPT = 1_000
+_LARGEST = 1e300
 
 
 def look_at_classes(config: RunConfig, find: Callable[[Finding], object]) -> None:
@@ -157,8 +158,10 @@ def _secrets(aggregate: Any) -> tuple[list[int | float], list[str]]:
         elif type(part) is int:
             numbers.append(part)
         elif isinstance(part, float | decimal.Decimal | fractions.Fraction) or is_number(part):
-            numbers.append(float(part))
-    return [value for value in numbers if math.isfinite(value)][:_KEPT], texts[:_KEPT]
+            with suppress(OverflowError):  # a fraction beyond what a float holds
+                numbers.append(float(part))
+    # Beyond it a number in a text cannot be compared; NaN is neither.
+    return [value for value in numbers if -_LARGEST < value < _LARGEST][:_KEPT], texts[:_KEPT]
 
 
 def _tokens(text: str) -> Iterator[str]:

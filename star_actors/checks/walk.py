@@ -32,7 +32,9 @@ def is_array(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Whether `value` is a real number of NumPy's."""
     numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, (numpy.integer, numpy.floating))
+    if numpy is None or isinstance(value, numpy.timedelta64):  # which NumPy counts among its integers
+        return False
+    return isinstance(value, (numpy.integer, numpy.floating))
 
 
 def is_table(value: object) -> bool:

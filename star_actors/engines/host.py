@@ -18,6 +18,7 @@ from ..errors import _OURS, NodeStopped, StarError, _describe, _picklable
 from ..mailbox import Mailbox
 from ..messages import Contribution
 from ..options import Auto
+from ..secrecy import hush
 from ..session.board import Board, Envelope
 from ..session.flame import FlameSession
 from ..session.storage import LocalStore
@@ -150,6 +151,8 @@ class Host:
     def _settle(self, settle: Settle) -> None:
         start = self._start
         seat = HostedSeat(settle, self._cls, start.seed, self._hold)
+        if settle.secretive and self._loop is not None:
+            hush(self._loop)
         seat.flame = FlameSession(
             seat,
             self._board,

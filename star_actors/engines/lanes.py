@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from greenlet import getcurrent, greenlet
 
-from ..errors import NodeError, NodeStopped, PrivacyError, StarError, without_text
+from ..errors import NodeError, NodeStopped, PrivacyError, StarError
+from ..secrecy import without_text
 
 if TYPE_CHECKING:
     from .seats import Seat
@@ -100,7 +101,7 @@ def failure_of(call: Call) -> BaseException:
         return error.error
     if isinstance(error, NodeStopped | KeyboardInterrupt):
         return error
-    if isinstance(error, StarError) and (call.kind == "release" or isinstance(error, PrivacyError)):
+    if isinstance(error, StarError) and (call.kind == "release" or _is_refusal(error)):
         return error
     if seat.secretive:
         # Its text may hold the exact value that noise protects; its type and its lines do not.
@@ -108,6 +109,11 @@ def failure_of(call: Call) -> BaseException:
     return NodeError.of(
         error, node_id=seat.node_id, role=seat.role, round=call.round, doing=f"{seat.cls.__name__}.{METHODS[call.kind]}"
     )
+
+
+def _is_refusal(error: StarError) -> bool:
+    """Whether one of the privacy stages said this, and not user code."""
+    return isinstance(error, PrivacyError) and error._tells_nothing
 
 
 def current_lane() -> Lane | None:

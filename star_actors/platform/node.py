@@ -130,7 +130,7 @@ async def _fail(link: Link, error: BaseException, round: int | None) -> None:
 def _for_the_hub(error: Exception, link: Link) -> str:
     """What the platform's log is told: without the text of a user's exception, which may quote a patient's data."""
     cause = error.__cause__
-    if isinstance(error, StarError) and (cause is None or isinstance(cause, StarError | SdkError)):
+    if isinstance(error, StarError) and (cause is None or isinstance(cause, SdkError)):
         return str(error)
     round = error.round if isinstance(error, NodeError) else None
     where = "" if round is None else f" in round {round}"

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -53,8 +53,10 @@ class Stop:
 
     def wait(self) -> NoReturn:
         """Sleep until the platform stops the node, then end the process with status 0."""
-        if not self.requested:
-            self._word.get()
+        # A signal that comes in the moment before a wait does not end it: no wait is for long.
+        while not self.requested:
+            with suppress(queue.Empty):
+                self._word.get(timeout=1.0)
         _end(0)
 
     def exit(self) -> NoReturn:

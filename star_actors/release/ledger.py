@@ -216,7 +216,8 @@ class Ledger:
             texts.append("the number of rounds follows from exact aggregates")
         texts.append(_on_trust(privacy))
         texts.append("shapes, lengths, keys and dtypes of what is released")
-        texts.append("whether a run fails, how long it takes, and what the analysis logs or writes itself")
+        texts.append("whether a run fails, how long it takes, how large its messages are, and what is found in them")
+        texts.append("what the analysis logs, writes or sends by itself")
         return [text for text in texts if text] + self._notes
 
 

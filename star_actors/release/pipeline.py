@@ -136,6 +136,7 @@ class _FailClosed:
         draft.several, draft.value = False, Withheld()
         # Raised out here, and cut off from what it came from: a context is printed, logged and kept by others.
         failure.__cause__ = failure.__context__ = None
+        failure._tells_nothing = True
         raise failure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from star_actors.errors import PrivacyError
@@ -22,8 +22,6 @@ class PrivacyStage:
     It fails closed: `release` returns a noised value whose cost is in the ledger, or raises PrivacyError. No error
     that leaves it, and no cause or context of one, names a value.
 
-    With `multiple_results`, each element of a list or tuple is one draw and one charge, as on FLAME; that is about the
-    final result only, so aggregates and contributions (`noise_at`) are one draw each whatever they are.
     `progress(done, total)` is called as numbers are drawn, `stop()` is asked in between: True ends it in a
     PrivacyError. A million numbers take half a minute and more, mostly without the interpreter's lock, so call it on a
     worker thread. Raises ConfigurationError where `privacy` cannot be had, before anything runs.
@@ -36,7 +34,6 @@ class PrivacyStage:
         self,
         privacy: Privacy,
         *,
-        multiple_results: bool = False,
         ledger: Ledger | None = None,
         progress: Progress | None = None,
         stop: Stop | None = None,
@@ -44,17 +41,17 @@ class PrivacyStage:
         self.mechanism = mechanism_for(privacy)
         self.ledger = Ledger(privacy) if ledger is None else ledger
         self._privacy = privacy
-        self._apart = multiple_results and privacy.noise_at == "final"
         self._progress = progress
         self._stop = stop
 
-    def release(self, value: Any, round: int, node_id: str) -> Any:
+    def release(self, value: Any, round: int, node_id: str, *, several: bool = False) -> Any:
         """`value` with noise, charged to `node_id` in `round` before a number is drawn.
 
+        With `several`, each element of a list or tuple is a result: one draw and one charge, as on FLAME.
         Raises PrivacyError where something in `value` cannot be noised (nothing is charged then), BudgetError where
         the budget does not cover it.
         """
-        return _closed("noise could not be added", self._release, value, round, node_id)
+        return _closed("noise could not be added", self._release, value, round, node_id, several)
 
     __call__ = release
 
@@ -64,9 +61,9 @@ class PrivacyStage:
             return contribution
         return _closed("a contribution could not be clipped", self._clip, contribution)
 
-    def _release(self, value: Any, round: int, node_id: str) -> Any:
+    def _release(self, value: Any, round: int, node_id: str, several: bool) -> Any:
         kind = type(value)
-        apart = self._apart and issubclass(kind, list | tuple)
+        apart = several and issubclass(kind, list | tuple)
         # The elements as they are stored: an __iter__ of the value's own class would see them, and could tell.
         elements = (tuple if issubclass(kind, tuple) else list).__iter__(value) if apart else [value]
         parts = [
@@ -97,7 +94,8 @@ class PrivacyStage:
 
 def flame_can_noise(value: Any) -> TypeGuard[int | float]:
     """Whether FLAME's own result service could noise `value`: it takes one finite int or float, and nothing else."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    largest = sys.float_info.max  # an int may be beyond it
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(-largest <= value <= largest)
 
 
 def _closed(failed: str, step: Any, *args: Any) -> Any:
@@ -109,4 +107,5 @@ def _closed(failed: str, step: Any, *args: Any) -> Any:
     except Exception as error:  # anything may be in its text, so only its type is passed on
         refusal = PrivacyError(f"{failed}, as {type(error).__name__} was raised on the way; nothing was released")
     refusal.__context__ = refusal.__cause__ = None
+    refusal._tells_nothing = True
     raise refusal
