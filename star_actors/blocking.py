@@ -49,5 +49,7 @@ class StarModelTester(Tester):
         run.join()
         console.rest()
         if run.error is not None:
+            console.point_to("the error's report")
             raise run.error
         console.say(run.said)
+        console.point_to("print(tester.report)")

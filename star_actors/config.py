@@ -214,11 +214,21 @@ def configure(
     )
 
 
+_CALLS = {
+    "analysis_method": ("data", "aggregator_results"),
+    "aggregation_method": ("analysis_results",),
+    "has_converged": ("result", "last_result"),
+}
+"""What the methods are called with."""
+
+
 def _check_splits(data_splits: object) -> None:
     if not isinstance(data_splits, list | tuple):
+        table = type(data_splits).__name__ == "DataFrame"
         raise ConfigurationError(
             f"data_splits of type {type(data_splits).__name__} is given, a list with one element per analyzer node is "
             "wanted: data_splits=[node1_data, node2_data]"
+            + (", or data_splits=star_actors.data.split(table, n=3)" if table else "")
         )
     if not data_splits:
         raise ConfigurationError("data_splits is empty, a list with one element per analyzer node is wanted")
@@ -236,13 +246,48 @@ def _check_class(name: str, given: object, base: type, methods: tuple[str, ...])
             f"{name}={given!r} is given, a subclass of {base.__name__} is wanted: class My(...({base.__name__})): ..."
         )
     if not issubclass(given, base):
-        raise ConfigurationError(
-            f"{name}={given.__name__} is given, which is no subclass of {base.__name__}: "
-            f"write class {given.__name__}({base.__name__})"
-        )
+        raise ConfigurationError(f"{name}={given.__name__} is given, which {_no_subclass(given, base)}")
     for method in methods:
         if getattr(given, method) is getattr(base, method):
-            raise ConfigurationError(f"{name}={given.__name__} has no {method}: write one, the run needs it")
+            raise ConfigurationError(
+                f"{name}={given.__name__} has no {method}{_near(given, base, method)}: write one, the run needs it"
+            )
+        _check_signature(name, given, method)
+
+
+def _no_subclass(given: type, base: type) -> str:
+    if issubclass(given, StarAnalyzer | StarAggregator):
+        other = StarAggregator if base is StarAnalyzer else StarAnalyzer
+        return f"is a {other.__name__}, and a {base.__name__} is wanted: are the two classes the wrong way round?"
+    for cls in given.__mro__:
+        if cls.__name__ == base.__name__:
+            return (
+                f"has another {base.__name__} for a base, that of {cls.__module__}: write from star_actors import "
+                f"{base.__name__} below whatever else has that name, and define {given.__name__} again"
+            )
+    return f"is no subclass of {base.__name__}: write class {given.__name__}({base.__name__})"
+
+
+def _near(given: type, base: type, method: str) -> str:
+    """The class's own name that was likely meant for a method, in brackets."""
+    import difflib
+
+    own = [name for name in dir(given) if not hasattr(base, name)]
+    return "".join(f" (but it has {name})" for name in difflib.get_close_matches(method, own, 1, 0.75))
+
+
+def _check_signature(name: str, cls: type, method: str) -> None:
+    """Raise ConfigurationError for a plain method that cannot be called as it will be."""
+    if not inspect.isfunction(inspect.getattr_static(cls, method)):
+        return
+    wanted = ("self", *_CALLS[method])
+    signature = inspect.signature(getattr(cls, method))
+    try:
+        signature.bind(*wanted)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{name}={cls.__name__} has {method}{signature}, and {method}({', '.join(wanted)}) is wanted: {error}"
+        ) from None
 
 
 def _check_kwargs(name: str, kwargs: Mapping[str, Any] | None, cls: type) -> Mapping[str, Any]:

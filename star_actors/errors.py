@@ -48,6 +48,11 @@ class StarError(Exception):
 
     report: Report | None = None
 
+    @property
+    def summary(self) -> str:
+        """What happened, in one line that quotes no exception of the user's, which may hold data."""
+        return f"{type(self).__name__}: {str(self).partition(chr(10))[0]}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions lose their cause when pickled; the cause is half of what a NodeError tells.
         return _rebuild, (type(self), self.args, dict(self.__dict__), _picklable(self.__cause__))
@@ -72,6 +77,11 @@ class NodeError(StarError):
         self.node_id = node_id
         self.role = role
         self.round = round
+        self._summary = message.partition("\n")[0]
+
+    @property
+    def summary(self) -> str:
+        return self._summary
 
     @classmethod
     def of(cls, cause: BaseException, *, node_id: str, role: str, round: int | None, doing: str) -> NodeError:
@@ -81,17 +91,22 @@ class NodeError(StarError):
         """
         where = "in the constructor" if round is None else f"in round {round}"
         what = _describe(cause)
-        lines = [f"{node_id} ({role}) failed {where}, in {doing}: {what}", ""]
+        failed = f"{node_id} ({role}) failed {where}, in {doing}"
+        summary = f"{failed}: {type(cause).__name__}"
+        lines = [f"{failed}: {what}", ""]
         lines += [f"  node   {node_id}", f"  role   {role}"]
         lines.append(f"  round  {'none yet (constructor)' if round is None else round}")
         frame = _user_frame(cause)
         if frame is not None:
-            lines.append(f"  at     {frame.filename}:{frame.lineno}, in {frame.name}")
+            at = f"{frame.filename}:{frame.lineno}, in {frame.name}"
+            summary += f" at {at}"
+            lines.append(f"  at     {at}")
             source = linecache.getline(frame.filename, frame.lineno or 0).strip()
             if source:
                 lines.append(f"         {source}")
         lines.append(f"  error  {what}")
         error = cls("\n".join(lines), node_id=node_id, role=role, round=round)
+        error._summary = summary
         error.__cause__ = cause
         return error
 
@@ -124,6 +139,17 @@ class FindingsError(StarError):
 
 class NodeStopped(BaseException):
     """Thrown into user code whose run is over. Not an error of the node, and not to be caught by one."""
+
+
+def own_frames_only(error: StarError) -> None:
+    """Leave out of the tracebacks how this package came to call the user's code: they begin where that begins."""
+    cause: BaseException | None = error
+    while cause is not None:
+        frames = cause.__traceback__
+        while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
+            frames = frames.tb_next
+        cause.__traceback__ = frames
+        cause = cause.__cause__
 
 
 def _rebuild(

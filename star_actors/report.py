@@ -128,7 +128,8 @@ class Release(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, kw_only=True):
     """What a run did and what it ended with.
 
-    `result` is the released object and `outputs[].value` its encoding. `rounds` holds the finished rounds. Where
+    `result` is the released object and `outputs[].value` its encoding. `rounds` holds the finished rounds. `failure`
+    says in a line what ended a run that did not get that far, without the text of the user's own exception. Where
     privacy is on, exact aggregates stand as `Withheld`, unless the run was a rehearsal (`keep_exact=True`).
     """
 
@@ -138,6 +139,7 @@ class Report(msgspec.Struct, kw_only=True):
     nodes: list[NodeInfo] = []
     logs: list[Log] = []
     stop_reason: StopReason | None = None
+    failure: str | None = None
     warnings: list[str] = []
     findings: list[Finding] = []
     privacy: Any = None
@@ -196,7 +198,7 @@ class Record:
     """What a run writes down as it goes; `report()` may be called from any thread, at any time.
 
     `arrived` holds the contributions to the round under way, as they came, for a live display; None where the exchange
-    does not tell.
+    does not tell. `known_before` is how many warnings are about the call itself, and not about what it did.
     """
 
     def __init__(self, nodes: list[NodeInfo], max_bytes: int, *, withhold: bool) -> None:
@@ -204,6 +206,8 @@ class Record:
         self.result: Any = None
         self.outputs: list[Output] = []
         self.stop_reason: StopReason | None = None
+        self.failure: str | None = None
+        self.known_before = 0
         self.warnings: list[str] = []
         self.findings: list[Finding] = []
         self.account: Callable[[], Any] | None = None
@@ -309,6 +313,7 @@ class Record:
                 nodes=[msgspec.structs.replace(node) for node in self.nodes],
                 logs=list(self._logs),
                 stop_reason=self.stop_reason,
+                failure=self.failure,
                 warnings=warnings,
                 findings=list(self.findings),
                 privacy=None if self.account is None else self.account(),

@@ -20,7 +20,7 @@ from .engines.choice import hosts_of, lanes_of
 from .engines.lanes import METHODS, Call
 from .engines.local import LocalEngine
 from .engines.seats import Seat
-from .errors import NodeStopped, NotConvergedError, PrivacyError, StarError
+from .errors import NodeStopped, NotConvergedError, PrivacyError, StarError, own_frames_only
 from .isolation import Pages
 from .local import LocalStar
 from .mailbox import Mailbox
@@ -184,6 +184,7 @@ class Run:
                 hosts = self._hosts = hosts_of(self.config, self.record)
                 look_at_classes(self.config, self.record.find)
                 look_at_shape(self.config, self.record.warn)
+                self.record.known_before = len(self.record.warnings)
                 self._board = board = Board(log=self._log, find=self.record.find, at=engine.at)
                 self._seats = seats = self._make_seats(board)
                 self._dispatcher = dispatcher
@@ -375,8 +376,12 @@ class Run:
                 record.result = record.round(record.finished_rounds - 1).aggregate
         else:
             record.stop_reason = "failed"
-        if error is not None and self.config.protects:
-            cut_off(error)
+        if error is not None:
+            record.failure = error.summary if isinstance(error, StarError) else type(error).__name__
+            if self.config.protects:
+                cut_off(error)
+            elif isinstance(error, StarError):
+                own_frames_only(error)
         if isinstance(error, StarError | KeyboardInterrupt):
             error.report = self.report()  # type: ignore[union-attr]
             if isinstance(error, NotConvergedError) and error.report.rounds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
@@ -118,6 +119,12 @@ class Tester:
         """The released result; None as long as there is none."""
         return self.report.result
 
+    def __repr__(self) -> str:
+        from .display.summary import headline
+
+        told = "not started: await it" if self._run is None else f"{headline(self.report)}; see its result and report"
+        return f"<{type(self).__name__}: {told}>"
+
 
 class AsyncStarModelTester(Tester):
     """Test a STAR analysis from async code. Same arguments as `StarModelTester`; prints nothing.
@@ -130,6 +137,14 @@ class AsyncStarModelTester(Tester):
     """
 
     _events: _Events | None = None
+    _described = False
+
+    def _made(self) -> None:
+        self._described = True
+
+    def __del__(self) -> None:
+        if self._described and self._run is None:
+            warnings.warn("an AsyncStarModelTester was never awaited: nothing ran", RuntimeWarning, stacklevel=1)
 
     def __await__(self) -> Generator[Any, Any, Report]:
         return self._whole().__await__()

@@ -472,7 +472,9 @@ class TestScripts:
         assert lines.count("once 0") == 1
         assert "Model(mean=25.5, history=[2])" in lines
         assert lines[-1] == "True True True"
-        assert done.stderr == ""
+        assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+            "9 findings (class-in-script, disclosure)"
+        ] * 2
 
     def test_classes_of_a_notebook_travel_and_errors_show_the_cell(self, tmp_path: Path) -> None:
         for package in ("nbclient", "nbformat", "ipykernel"):

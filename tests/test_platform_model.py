@@ -70,7 +70,7 @@ def test_the_noised_model_is_a_star_model_as_on_flame() -> None:
     ("wrong", "said"),
     [
         ({"analyzer": Analyzer.__new__(Analyzer)}, "the class itself is wanted"),
-        ({"aggregator": Analyzer}, "no subclass of StarAggregator"),
+        ({"aggregator": Analyzer}, "is a StarAnalyzer, and a StarAggregator is wanted"),
         ({"data_type": "csv"}, "'fhir' or 's3'"),
         ({"query": 3}, "query=3"),
         ({"simple_analysis": "no", "aggregator": Converging}, "simple_analysis"),

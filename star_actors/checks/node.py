@@ -15,7 +15,7 @@ from .order import Permuted, difference, permuted
 from .plan import LOOKED_AT, CheckPlan
 from .rows import Rows, rows_of, single
 from .shared import SharedState, Snapshot
-from .walk import Pieces, fingerprint, named, parts
+from .walk import Pieces, fingerprint, named, nan_in, parts
 
 if TYPE_CHECKING:
     from ..engines.seats import Seat
@@ -42,8 +42,17 @@ class Lookout:
         self.find = find
         self.warn = warn
         self._lock = threading.Lock()
+        self._said: set[str] = set()
         self._sources = {cls: seeds_itself(cls) for cls in classes} if not plan.seeded else {}
         self.shared = SharedState(classes, self._shared)
+
+    def warn_once(self, kind: str, text: str) -> None:
+        """Warn of the first node of many that may have the same."""
+        with self._lock:
+            new = kind not in self._said
+            self._said.add(kind)
+        if new:
+            self.warn(text)
 
     def of(self, seat: Seat) -> NodeChecks:
         """The checks of one node."""
@@ -122,6 +131,8 @@ class NodeChecks:
         kind = type(payload)
         if root == "contribution" and seat.round == 0 and seat.position < LOOKED_AT:
             self._guarded(self._look_for_one)
+        if root == "contribution":
+            self._guarded(lambda: self._look_for_nothing(payload, "analysis_method"))
         if seat.position >= LOOKED_AT or (kind in ATOMIC and kind not in (int, str)):
             return
         self._guarded(lambda: self._look_at(payload, root))
@@ -132,6 +143,7 @@ class NodeChecks:
         if order is not None:
             self._compare_orders(order, result)
         if self._seat.round is not None and self._seat.round < ROUNDS:
+            self._guarded(lambda: self._look_for_nothing(result, "aggregation_method"))
             self._guarded(lambda: self._compare_with_contributions(contributions, result))
 
     # What is looked at
@@ -150,6 +162,22 @@ class NodeChecks:
             self._previous = numbers
         for one in found:
             self._disclosed(one)
+
+    def _look_for_nothing(self, value: Any, method: str) -> None:
+        seat, plan = self._seat, self._lookout.plan
+        where = f"{seat.node_id}: {seat.cls.__name__}.{method}"
+        if value is None:
+            self._lookout.warn_once(
+                f"None {method}", f"{where} returned None in round {seat.round}: is its return missing?"
+            )
+        elif plan.exact and seat.position < LOOKED_AT:
+            path = nan_in([((), value)] if type(value) in ATOMIC else list(parts(value)))
+            if path is not None:
+                self._lookout.warn_once(
+                    f"NaN {method}",
+                    f"{where} returned NaN in round {seat.round} ({named('result', path)}): look for missing values in "
+                    "the data, for a division by zero, or for a logarithm of nothing",
+                )
 
     def _look_for_one(self) -> None:
         whom = None if self._seat.role == "aggregator" else single(self._seat.data)

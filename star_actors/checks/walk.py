@@ -8,7 +8,18 @@ from collections.abc import Collection, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-__all__ = ["Path", "Pieces", "fingerprint", "is_array", "is_column", "is_number", "is_table", "named", "parts"]
+__all__ = [
+    "Path",
+    "Pieces",
+    "fingerprint",
+    "is_array",
+    "is_column",
+    "is_number",
+    "is_table",
+    "named",
+    "nan_in",
+    "parts",
+]
 
 Path = tuple[tuple[str, Any, int], ...]
 """Steps from a value to a part: the kind of step ("key", "item" or "attribute"), the key or name, its position."""
@@ -19,6 +30,7 @@ Pieces = list[tuple[Path, Any]]
 _MOST = 2_000
 _DEEPEST = 8
 _LARGE = 1 << 20
+_START = 10_000
 _WHOLE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 _LEAVES = (str, bytes, bytearray, int, float, complex, *_WHOLE)
 
@@ -35,6 +47,19 @@ def is_number(value: object) -> bool:
     if numpy is None or isinstance(value, numpy.timedelta64):  # which NumPy counts among its integers
         return False
     return isinstance(value, (numpy.integer, numpy.floating))
+
+
+def nan_in(pieces: Pieces) -> Path | None:
+    """Where NaN stands in a value; None where there is none. Of a large array only the start is looked at."""
+    for path, part in pieces:
+        if type(part) is float or is_number(part):
+            if part != part:
+                return path
+        elif is_array(part) and part.dtype.kind in "fc":
+            start = part.reshape(-1)[:_START] if part.flags.c_contiguous else part[:100]
+            if bool((start != start).any()):
+                return path
+    return None
 
 
 def is_table(value: object) -> bool:

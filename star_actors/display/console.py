@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from itertools import groupby
 from typing import TextIO
 
 from ..report import Log, Record
 from ..session.flame import LEVELS, MOCK_LEVELS
+from .formats import count
 
 __all__ = ["Console"]
 
@@ -53,6 +55,15 @@ class Console:
         """Print lines as they are."""
         for line in lines:
             print(line, file=self._stream, flush=True)
+
+    def point_to(self, where: str) -> None:
+        """Say, to standard error, how much was noticed while it ran, and `where` it is told; nothing of nothing."""
+        kinds = sorted({finding.kind for finding in self._record.findings})
+        noticed = [f"{count(len(self._record.findings), 'finding')} ({', '.join(kinds)})"] if kinds else []
+        if warnings := len(self._record.warnings) - self._record.known_before:
+            noticed.append(count(warnings, "warning"))
+        if noticed:
+            print(f"{' and '.join(noticed)}: see {where}", file=sys.stderr, flush=True)
 
     def _print(self, logs: list[Log]) -> None:
         shown = [log for log in logs if LEVELS.get(log.log_type, MOCK_LEVELS.get(log.log_type, 20)) >= self._level]

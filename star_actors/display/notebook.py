@@ -23,6 +23,7 @@ STYLE = """<style>
 .star-report p { margin: 0 0 .35rem; }
 .star-report .lead { font-size: 1.15em; font-weight: 600; }
 .star-report .quiet { opacity: .7; }
+.star-report .lines { white-space: pre-line; }
 .star-report pre { margin: .35rem 0; padding: 0; background: none; white-space: pre-wrap; color: inherit; }
 .star-report table { border-collapse: collapse; margin: .35rem 0; font-size: .92em; color: inherit; }
 .star-report tr { background: none !important; }
@@ -50,6 +51,8 @@ def as_html(report: Report) -> str:
     up, down = sum(r.bytes_up for r in report.rounds), sum(r.bytes_down for r in report.rounds)
     facts = [duration(report.seconds), count(len(report.nodes), "node"), f"{size(up)} up, {size(down)} down"]
     parts = [f'<p><span class="lead">{text(headline(report))}</span> <span class="quiet">{", ".join(facts)}</span></p>']
+    if report.failure is not None:
+        parts.append(f"<p><code>{text(report.failure)}</code></p>")
     if report.rounds or report.stop_reason is not None:
         found = report.diagnosis
         parts.append(f'<p>{text(found.text)} <span class="quiet">{text(found.advice)}</span></p>')
@@ -83,7 +86,7 @@ def _rounds(report: Report) -> str:
 
 def _noticed(report: Report) -> str:
     groups, more = grouped(report.findings)
-    lines = [f"<b>warning</b> {text(warning)}" for warning in report.warnings[:_NOTES]]
+    lines = [f'<b>warning</b> <span class="lines">{text(warning)}</span>' for warning in report.warnings[:_NOTES]]
     lines += [f"<b>{text(g.kind)}</b> {text(g.message)}; {text(g.advice)}" for g in groups[:_NOTES]]
     more += max(0, len(report.warnings) - _NOTES) + max(0, len(groups) - _NOTES)
     if more:

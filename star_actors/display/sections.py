@@ -31,7 +31,8 @@ def overview(report: Report) -> str:
     found = diagnose(report)
     facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures)
     said = f'{text(found.text)} <span class="quiet">{text(found.advice)}</span>'
-    return f'<header><h1>{text(headline(report))}</h1><p>{said}</p><dl class="figures">{facts}</dl></header>'
+    failed = "" if report.failure is None else f"<p><code>{text(report.failure)}</code></p>"
+    return f'<header><h1>{text(headline(report))}</h1>{failed}<p>{said}</p><dl class="figures">{facts}</dl></header>'
 
 
 def outcome(report: Report) -> str:
@@ -55,7 +56,7 @@ def privacy(report: Report) -> str:
 def remarks(report: Report) -> str:
     """Warnings and findings."""
     groups, more = grouped(report.findings)
-    items = [f"<li><b>Warning</b><br>{text(warning)}</li>" for warning in report.warnings]
+    items = [f'<li><b>Warning</b><br><span class="lines">{text(warning)}</span></li>' for warning in report.warnings]
     for group in groups:
         where = f' <span class="quiet">{text(group.where)}</span>' if group.where else ""
         items.append(f"<li><b>{text(group.kind)}</b>{where}<br>{text(group.message)}; {text(group.advice)}</li>")

@@ -57,6 +57,8 @@ def as_text(report: Report) -> str:
     up, down = sum(r.bytes_up for r in report.rounds), sum(r.bytes_down for r in report.rounds)
     facts = [headline(report), duration(report.seconds), count(len(report.nodes), "node")]
     blocks = ["  |  ".join([*facts, f"{size(up)} up, {size(down)} down"])]
+    if report.failure is not None:
+        blocks.append(_wrapped(visible(report.failure)))
     if report.rounds or report.stop_reason is not None:
         blocks.append(_wrapped(str(diagnose(report))))
     if report.rounds:
@@ -129,9 +131,8 @@ def _noticed(report: Report) -> str:
 
 
 def _labelled(label: str, text: str) -> str:
-    return textwrap.fill(
-        visible(text), _WIDTH, initial_indent=f"{label:<10}", subsequent_indent=" " * 10, break_on_hyphens=False
-    )
+    lines = [textwrap.fill(line, _WIDTH - 10, break_on_hyphens=False) for line in visible(text).splitlines()]
+    return f"{label:<10}" + textwrap.indent("\n".join(lines), " " * 10)[10:]
 
 
 def _wrapped(text: str) -> str:

@@ -159,7 +159,7 @@ class Seat:
         if type(verdict) is CoroutineType:
             return self._converge_async(verdict, result)
         node.latest_result = result
-        return bool(verdict)
+        return self._truth(verdict)
 
     def release(self, round: int, function: Callable[[], Any]) -> Any:
         """Release the result where this node's code runs: encoding calls user code too."""
@@ -190,7 +190,16 @@ class Seat:
     async def _converge_async(self, body: Any, result: Any) -> bool:
         verdict = await body
         self.node.latest_result = result
-        return bool(verdict)
+        return self._truth(verdict)
+
+    def _truth(self, verdict: Any) -> bool:
+        try:
+            return bool(verdict)
+        except ValueError as error:  # an array or a table, which has many
+            raise TypeError(
+                f"has_converged answers with type {type(verdict).__name__} ({error}): True or False is wanted, as "
+                "np.allclose(result, last_result) or bool((...).all()) gives it"
+            ) from error
 
     def _sow(self) -> None:
         """Seed the global generators for this node and round."""
