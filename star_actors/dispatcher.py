@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from time import perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ class Dispatcher:
         self.measured: Callable[[Call], None] = lambda call: None
         self.brisk = math.inf
         self.resting: Callable[[bool], None] | None = None
-        self.async_calls = 0
+        self.async_calls: dict[asyncio.Task[None], Call] = {}
         self._actors: set[Actor] = set()
         self._ready: deque[Actor] = deque()
         self._returned: deque[Call] = deque()
@@ -114,6 +114,16 @@ class Dispatcher:
     def open_calls(self) -> int:
         """How many actors wait for a call."""
         return sum(type(actor.waits_for) is Call for actor in self._actors)
+
+    @property
+    def async_tasks(self) -> Collection[asyncio.Task[None]] | None:
+        """The tasks of the calls to `async def` methods; None where the loop has others, which may go on by themselves.
+        On the loop's thread."""
+        if not self.async_calls and not self._starting:
+            return ()
+        # Each has one of ours beside it, and there is the dispatcher's own.
+        alone = len(asyncio.all_tasks(self._loop)) == 1 + 2 * len(self.async_calls)
+        return self.async_calls if alone and not self._starting else None
 
     async def run(self) -> None:
         """Step the actors until the last has returned. The first exception out of one of them ends all."""
@@ -239,7 +249,6 @@ class Dispatcher:
             actor.waits_for = request
 
     def _begin_async(self, call: Call) -> None:
-        self.async_calls += 1
         self._starting.append(call)
 
     async def _finish_async(self, call: Call) -> None:
@@ -247,6 +256,7 @@ class Dispatcher:
         assert self._loop is not None
         started = perf_counter()
         task = self._loop.create_task(_settle(call), context=call.seat.context)
+        self.async_calls[task] = call
         try:
             await task
         except asyncio.CancelledError as error:
@@ -254,8 +264,9 @@ class Dispatcher:
             if this is not None and this.cancelling():
                 raise
             call.error = error
-        call.seat.seconds += perf_counter() - started
-        self.async_calls -= 1
+        finally:
+            del self.async_calls[task]
+        call.seat.seconds += max(0.0, perf_counter() - started - call.seat.waited)
         self.done(call)
 
     def _close(self) -> None:
@@ -263,8 +274,19 @@ class Dispatcher:
         self.home.close()
         for actor in self._actors:
             actor.body.close()
-        for call in self._starting:
-            call.value.close()
+        for call in (*self._starting, *self._returned, *self.home.calls):
+            if type(call.value) is CoroutineType:
+                _discard(call.value)
+
+
+def _discard(coroutine: CoroutineType[Any, Any, Any]) -> None:
+    """Close a coroutine that never began, and the user's own, which ours would have awaited."""
+    frame = coroutine.cr_frame
+    inner = list(frame.f_locals.values()) if frame is not None else []
+    coroutine.close()
+    for value in inner:
+        if type(value) is CoroutineType:
+            _discard(value)
 
 
 async def _settle(call: Call) -> None:

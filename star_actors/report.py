@@ -216,7 +216,10 @@ class Record:
         self.arrived: list[list[Contribution]] | None = None
         self._withhold = withhold
         self._ids = tuple(node.id for node in nodes)
-        self._lock = threading.Lock()
+        # Reentrant, and lines of logs wait outside of it: a finalizer that logs may run wherever memory is allocated.
+        self._lock = threading.RLock()
+        self._incoming: deque[tuple[Log, bool]] = deque()
+        self._taking = False
         self._room = max_bytes
         self._scalars = (array("d"), array("q"), array("q"))
         self._kept: deque[tuple[Any, int, array[float]]] = deque()
@@ -247,29 +250,47 @@ class Record:
 
     def log(self, entry: Log, append: bool = False) -> None:
         """Add a log line, or continue the node's last one of this round; the oldest make room for it."""
-        with self._lock:
-            if append:
-                for i in range(len(self._logs) - 1, -1, -1):
-                    last = self._logs[i]
-                    if last.node_id == entry.node_id:
-                        if last.round == entry.round:
-                            self._logs[i] = msgspec.structs.replace(last, message=last.message + entry.message)
-                            self._room -= sys.getsizeof(entry.message)
-                            return
-                        break
+        self._incoming.append((entry, append))
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_logs()
+            finally:
+                self._lock.release()
+
+    def _take_logs(self) -> None:
+        if self._taking:  # by whom this has interrupted, who goes on until none is left
+            return
+        self._taking = True
+        while self._incoming:
+            entry, append = self._incoming.popleft()
+            if append and self._continued(entry):
+                continue
             self._logs.append(entry)
             self._logged += 1
             self._room -= _size(entry)
             self._make_room()
+        self._taking = False
+
+    def _continued(self, entry: Log) -> bool:
+        for i in range(len(self._logs) - 1, -1, -1):
+            last = self._logs[i]
+            if last.node_id == entry.node_id:
+                if last.round != entry.round:
+                    return False
+                self._logs[i] = msgspec.structs.replace(last, message=last.message + entry.message)
+                self._room -= sys.getsizeof(entry.message)
+                return True
+        return False
 
     @property
     def has_fresh_logs(self) -> bool:
         """Whether there is a log line that `fresh_logs` has not given yet."""
-        return self._logged > 0
+        return self._logged > 0 or bool(self._incoming)
 
     def fresh_logs(self) -> list[Log]:
         """The log lines since the last time this was asked."""
         with self._lock:
+            self._take_logs()
             fresh = min(self._logged, len(self._logs))
             self._logged = 0
             return list(self._logs)[len(self._logs) - fresh :] if fresh else []
@@ -298,6 +319,7 @@ class Record:
     def report(self) -> Report:
         """The report as it stands."""
         with self._lock:
+            self._take_logs()
             warnings = list(self.warnings)
             if self._dropped:
                 warnings.append(

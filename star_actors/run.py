@@ -29,6 +29,7 @@ from .report import Log, NodeInfo, Record, Report, StopReason
 from .secrecy import cut_off, hush
 from .session.board import Board
 from .session.flame import FlameSession
+from .session.others import OtherThreads
 from .session.storage import LocalStore
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Run:
         self._pages = Pages()
         self._engine: LocalEngine | None = None
         self._hosts: Hosts | None = None
+        self._others: OtherThreads | None = None
 
     # For whoever waits; from any thread
 
@@ -161,14 +163,13 @@ class Run:
         loop = asyncio.new_event_loop()
         if self.config.protects:
             hush(loop)
-        error: BaseException | None = None
         try:
             error = _run_to_end(loop, self._supervise())
         finally:
             loop.close()
             asyncio._set_running_loop(outer)
-            if self._settled.acquire(blocking=False):
-                self._end(error)
+        if self._settled.acquire(blocking=False):
+            self._end(error)
 
     async def _supervise(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -189,6 +190,7 @@ class Run:
                 self._seats = seats = self._make_seats(board)
                 self._dispatcher = dispatcher
                 engine.attach(dispatcher)
+                self._others = OtherThreads(engine.at)
                 dispatcher.resting = lambda idle: self._check_stall() if idle else engine.rested()
                 board.waits_grew = dispatcher.look_again
                 releases = Releases(self.config, self.record, self.privacy, board, self.said.append)
@@ -284,14 +286,13 @@ class Run:
     def _check_stall(self) -> None:
         """Where every node that is busy waits for a message, nobody is left to send it: end the first such wait."""
         board, dispatcher, hosts = self._board, self._dispatcher, self._hosts
-        assert board is not None and dispatcher is not None
-        if not dispatcher.open_calls or dispatcher.async_calls:
-            return
+        assert board is not None and dispatcher is not None and self._others is not None
+        tasks = dispatcher.async_tasks
         far = hosts.stalled() if hosts is not None else []
-        if far is None or board.waiting_nodes + len(far) < dispatcher.open_calls:
+        if not dispatcher.open_calls or tasks is None or far is None:
             return
-        waits = board.waits
-        if any(wait.deadline is not None for wait in waits):
+        waits = board.stalled(dispatcher.open_calls - len(far), tasks)
+        if waits is None or not (waits or far) or self._others.may_go_on(dispatcher.look_again):
             return
         order = {seat.node_id: seat.position for seat in self._seats}
         near = {order[wait.seat.node_id]: wait for wait in reversed(waits)}
@@ -392,22 +393,46 @@ class Run:
 
 
 def _run_to_end(loop: asyncio.AbstractEventLoop, main: Any) -> BaseException | None:
-    """Run `main` on a fresh loop; gives what it raised. A Ctrl-C out of the loop cancels it first."""
+    """Run `main` on a fresh loop; gives what it raised, or what came out of the loop beside it, as a Ctrl-C does and a
+    SystemExit out of a task of the user's own: that cancels it."""
     task = loop.create_task(main)
-    try:
-        loop.run_until_complete(task)
-    except BaseException as error:
-        if not task.done():
-            task.cancel()
-            try:
-                loop.run_until_complete(task)
-            except BaseException as second:
-                if not isinstance(second, asyncio.CancelledError):
-                    second.__context__ = error
-        return error
-    finally:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    return None
+    escaped: BaseException | None = None
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except BaseException as error:
+            if not task.done():
+                escaped = escaped or error
+                task.cancel()
+    left = _clear(loop)
+    own = None if task.cancelled() else task.exception()
+    if own is not None and escaped is None:
+        return own
+    escaped = escaped or left
+    if escaped is None or isinstance(escaped, KeyboardInterrupt | NodeStopped):
+        return escaped
+    ended = StarError(f"what an async method left on its event loop ended the run: {type(escaped).__name__}")
+    ended.__cause__ = escaped
+    return ended
+
+
+def _clear(loop: asyncio.AbstractEventLoop) -> BaseException | None:
+    """End the tasks and generators that user code left on the loop; gives what comes out of it beside them."""
+    escaped: BaseException | None = None
+    for end in (_end_tasks, loop.shutdown_asyncgens):
+        try:
+            loop.run_until_complete(end())
+        except BaseException as error:
+            escaped = escaped or error
+    return escaped
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=GRACE / 2)
 
 
 def _leaf(error: BaseException | None) -> BaseException | None:

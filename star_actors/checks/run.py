@@ -104,7 +104,7 @@ class SecretWatch:
 
     def __init__(self, find: Callable[[Finding], object]) -> None:
         self._find = find
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer that logs may run wherever memory is allocated
         self._values: list[int | float] = []
         self._texts: list[str] = []
         self._waiting: list[Log] = []

@@ -29,13 +29,14 @@ _COLOURS = {
 
 
 class Console:
-    """Prints a run's logs as its rounds end, and what was released at the end; colour only on a terminal."""
+    """Prints a run's logs as its rounds end, and what was released at the end; colour only on a terminal. `stream` is
+    None in a program without a console."""
 
-    def __init__(self, record: Record, level: int, stream: TextIO) -> None:
+    def __init__(self, record: Record, level: int, stream: TextIO | None) -> None:
         self._record = record
         self._level = level
         self._stream = stream
-        self._colour = stream.isatty()
+        self._colour = stream is not None and stream.isatty()
         self._held: list[Log] = []
 
     def follow(self, event: int | str) -> None:
@@ -52,7 +53,7 @@ class Console:
         self._held = []
 
     def say(self, lines: Iterable[str]) -> None:
-        """Print lines as they are."""
+        """Print lines as they are; nowhere, in a program without a console."""
         for line in lines:
             print(line, file=self._stream, flush=True)
 
@@ -62,7 +63,7 @@ class Console:
         noticed = [f"{count(len(self._record.findings), 'finding')} ({', '.join(kinds)})"] if kinds else []
         if warnings := len(self._record.warnings) - self._record.known_before:
             noticed.append(count(warnings, "warning"))
-        if noticed:
+        if noticed and sys.stderr is not None:
             print(f"{' and '.join(noticed)}: see {where}", file=sys.stderr, flush=True)
 
     def _print(self, logs: list[Log]) -> None:

@@ -21,6 +21,7 @@ from ..options import Auto
 from ..secrecy import hush
 from ..session.board import Board, Envelope
 from ..session.flame import FlameSession
+from ..session.others import OtherThreads
 from ..session.storage import LocalStore
 from .hosted import HostedSeat, RoutedBoard, opened, packed
 from .lanes import Call
@@ -87,6 +88,7 @@ class Host:
         self._posted = 0
         self._requested = 0
         self._told: Waiting | None = None
+        self._others = OtherThreads(self._engine.at)
         self._scope: anyio.CancelScope | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
@@ -244,10 +246,11 @@ class Host:
         # The count first: what has come after it was read makes the report a stale one, for the run to see.
         received = self._posted + self._requested
         dispatcher, board = self._dispatcher, self._board
-        if not dispatcher.open_calls or dispatcher.async_calls or board.waiting_nodes < dispatcher.open_calls:
+        tasks = dispatcher.async_tasks
+        if not dispatcher.open_calls or tasks is None or self._others.may_go_on(dispatcher.look_again):
             return
-        waits = board.waits
-        if any(wait.deadline is not None for wait in waits):
+        waits = board.stalled(dispatcher.open_calls, tasks)
+        if waits is None:
             return
         report = Waiting(received, [(wait.seat.node_id, wait.what) for wait in waits])
         if report != self._told:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,10 +47,11 @@ NOT_YET = NotYet()
 class Wait:
     """Something a node waits for: `condition` gives NOT_YET until it holds, then what was waited for.
 
-    `wake` is set while the wait is open. `what` says it in words, for the error where it can never come.
+    `wake` is set while the wait is open. `what` says it in words, for the error where it can never come. `holder` is
+    what the wait holds up: the node's call itself, a task of its own, or None, which is a thread of the user's.
     """
 
-    __slots__ = ("condition", "deadline", "error", "seat", "wake", "what")
+    __slots__ = ("condition", "deadline", "error", "holder", "seat", "wake", "what")
 
     def __init__(self, seat: Seat, condition: Callable[[], Any], timeout: float | None, what: str) -> None:
         self.seat = seat
@@ -59,6 +60,7 @@ class Wait:
         self.what = what
         self.wake: Callable[[], None] | None = None
         self.error: BaseException | None = None
+        self.holder: object = None
 
 
 class Board:
@@ -117,10 +119,18 @@ class Board:
         with self.lock:
             return [wait for waits in self._waits.values() for wait in waits]
 
-    @property
-    def waiting_nodes(self) -> int:
-        """How many nodes wait."""
-        return len(self._waits)
+    def stalled(self, calls: int, tasks: Collection[asyncio.Task[Any]]) -> list[Wait] | None:
+        """The waits, where nobody is left to send what they are for: all of so many calls wait, those of `async def`
+        methods in their own `tasks`, and none for a limited time. None where one may still go on."""
+        with self.lock:
+            waits = self.waits
+        if any(wait.deadline is not None for wait in waits):
+            return None
+        holders = {wait.holder for wait in waits}
+        held = {wait.seat.node_id for wait in waits if wait.holder is not None}
+        if len(held) < calls or not holders.issuperset(tasks):
+            return None
+        return [wait for wait in waits if wait.holder is not None]
 
     def give_up(self, wait: Wait, error: BaseException) -> None:
         """End a wait with an error."""
@@ -153,7 +163,7 @@ class Board:
             )
         started = perf_counter()
         if lane is not None:
-            me = getcurrent()
+            me = wait.holder = getcurrent()
             generators = _generators() if wait.seat.seed is not None else None
             if not self._open(wait, lambda: lane.resume(me)):
                 return self._outcome(wait)
@@ -163,9 +173,9 @@ class Board:
         else:
             # A thread of the user's own: it may wait as threads do.
             bell = threading.Event()
-            if not self._open(wait, bell.set):
-                return self._outcome(wait)
-            bell.wait()
+            if self._open(wait, bell.set):
+                bell.wait()
+            return self._outcome(wait)
         wait.seat.waited += perf_counter() - started
         return self._outcome(wait)
 
@@ -174,7 +184,9 @@ class Board:
         self.check()
         loop = asyncio.get_running_loop()
         bell = asyncio.Event()
+        wait.holder = asyncio.current_task()
         started = perf_counter()
+        generators = _generators() if wait.seat.seed is not None else None
         if self._open(wait, lambda: _set(loop, bell)):
             try:
                 await bell.wait()
@@ -182,6 +194,8 @@ class Board:
                 with self.lock:
                     if wait.wake is not None:
                         self._drop(wait)
+            if generators is not None:
+                _restore(generators)
         wait.seat.waited += perf_counter() - started
         return self._outcome(wait)
 

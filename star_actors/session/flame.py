@@ -453,7 +453,7 @@ class FlameSession:
     def _await_messages(
         self, senders: list[str], message_category: str, message_id: str | None = None, timeout: float | None = None
     ) -> Operation[dict[str, list[Message] | None]]:
-        ids = self._known("senders", senders)
+        ids = list(dict.fromkeys(self._known("senders", senders)))
         arrived = self._inbox.messages_from(ids, message_category, message_id)
         yield Wait(self._seat, arrived, timeout, f"a message of category {message_category!r} from {_names(ids)}")
         with self._board.lock:
@@ -474,7 +474,7 @@ class FlameSession:
     def _await_intermediate_data(
         self, senders: list[str], message_category: str = "intermediate_data", timeout: float | None = None
     ) -> Operation[dict[str, Any]]:
-        ids = self._known("senders", senders)
+        ids = list(dict.fromkeys(self._known("senders", senders)))
         arrived = self._inbox.data_from(ids, message_category)
         yield Wait(self._seat, arrived, timeout, f"intermediate data ({message_category!r}) from {_names(ids)}")
         with self._board.lock:
