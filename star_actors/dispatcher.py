@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .engines.lanes import Call, Lane
+from .errors import NodeStopped
 
 if TYPE_CHECKING:
     from .mailbox import Mailbox
@@ -114,6 +115,14 @@ class Dispatcher:
     def open_calls(self) -> int:
         """How many actors wait for a call."""
         return sum(type(actor.waits_for) is Call for actor in self._actors)
+
+    @property
+    def current(self) -> Call | None:
+        """The call whose code runs on the loop's thread, if any; from any thread."""
+        if self.home.current is not None or self._loop is None:
+            return self.home.current
+        task: Any = asyncio.current_task(self._loop)
+        return self.async_calls.get(task)
 
     @property
     def async_tasks(self) -> Collection[asyncio.Task[None]] | None:
@@ -255,7 +264,7 @@ class Dispatcher:
         """Finish a call to an `async def` method, in the node's own context, beside everything else."""
         assert self._loop is not None
         started = perf_counter()
-        task = self._loop.create_task(_settle(call), context=call.seat.context)
+        task = self._loop.create_task(self._settle(call), context=call.seat.context)
         self.async_calls[task] = call
         try:
             await task
@@ -266,8 +275,26 @@ class Dispatcher:
             call.error = error
         finally:
             del self.async_calls[task]
+            if type(call.value) is CoroutineType:  # it never began
+                _discard(call.value)
+                call.value = None
         call.seat.seconds += max(0.0, perf_counter() - started - call.seat.waited)
         self.done(call)
+
+    async def _settle(self, call: Call) -> None:
+        # A task's result is shown by asyncio's debug mode. And SystemExit out of a task would end the event loop, not
+        # just the node.
+        body, call.value = call.value, None
+        try:
+            call.value = await body
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            call.error = error
+            if isinstance(error, KeyboardInterrupt | NodeStopped):  # whose turn was to come next need not begin
+                for task in self.async_calls:
+                    if task is not asyncio.current_task():
+                        task.cancel()
 
     def _close(self) -> None:
         self.home.closed = True
@@ -287,15 +314,3 @@ def _discard(coroutine: CoroutineType[Any, Any, Any]) -> None:
     for value in inner:
         if type(value) is CoroutineType:
             _discard(value)
-
-
-async def _settle(call: Call) -> None:
-    # A task's result is shown by asyncio's debug mode. And SystemExit out of a task would end the event loop, not just
-    # the node.
-    body, call.value = call.value, None
-    try:
-        call.value = await body
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        call.error = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .checks import look_at_result, strict_error
@@ -38,6 +39,8 @@ class Releases:
         self._privacy = privacy
         self._board = board
         self._announce = announce
+        # User code may change the working directory; a relative path means the one that the run was begun in.
+        self._folder = None if config.paths is None else Path.cwd()
         (self._aggregator,) = (node.id for node in config.nodes if node.role == "aggregator")
 
     def final(self, result: Any, number: int) -> None:
@@ -49,7 +52,8 @@ class Releases:
         error = strict_error(config.checks, self._record.findings)
         if error is not None:
             raise error
-        self._pass(Draft(result, number), config.output_type, config.multiple_results, config.paths, stage)
+        draft = Draft(result, number)
+        self._pass(draft, config.output_type, config.multiple_results, config.paths, stage, self._folder)
 
     def early(
         self,
@@ -76,7 +80,13 @@ class Releases:
         return answers if draft.several else answers[0]
 
     def _pass(
-        self, draft: Draft, output_type: OutputType, multiple_results: bool, paths: Paths | None, stage: Stage | None
+        self,
+        draft: Draft,
+        output_type: OutputType,
+        multiple_results: bool,
+        paths: Paths | None,
+        stage: Stage | None,
+        folder: Path | None = None,
     ) -> None:
         record = self._record
         stages = build_pipeline(
@@ -86,6 +96,7 @@ class Releases:
             announce=self._announce,
             warn=record.warn,
             privacy_stage=stage,
+            folder=folder,
         )
         # A run that was stopped meanwhile delivers nothing.
         stages.insert(-1, lambda draft: self._board.check())

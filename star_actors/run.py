@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import ctypes
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +16,7 @@ from .checks import Lookout, SecretWatch, look_at_classes, look_at_shape, plan_o
 from .config import RunConfig
 from .dispatcher import Dispatcher
 from .engines.choice import hosts_of, lanes_of
-from .engines.lanes import METHODS, Call
+from .engines.lanes import METHODS, Call, throw_into
 from .engines.local import LocalEngine
 from .engines.seats import Seat
 from .errors import NodeStopped, NotConvergedError, PrivacyError, StarError, own_frames_only
@@ -76,6 +75,7 @@ class Run:
         self._started = perf_counter()
         self._context = contextvars.copy_context()
         self._settled = threading.Lock()
+        self._abandoned = False
         self._stop_reason: StopReason | None = None
         self._scope: anyio.CancelScope | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,10 +118,10 @@ class Run:
         self._stop_reason = self._stop_reason or reason
         if self._board is not None:
             self._board.stop()
-        home = self._dispatcher.home if self._dispatcher is not None else None
-        call = home.current if home is not None else None
+        self._abandoned = True
+        call = self._dispatcher.current if self._dispatcher is not None else None
         if call is not None and self._thread is not None:
-            _throw_into(self._thread)
+            throw_into(self._thread)
             self._thread.join(0.1)
             if self._thread.is_alive():
                 self._mark_stuck(call)
@@ -135,7 +135,7 @@ class Run:
 
     def join(self) -> None:
         """Wait for the thread of a run that has ended; at once where it was abandoned."""
-        if self._thread is not None and self.ended.is_set() and not any(node.stuck for node in self.record.nodes):
+        if self._thread is not None and self.ended.is_set() and not self._abandoned:
             self._thread.join(1.0)
 
     def report(self) -> Report:
@@ -144,15 +144,15 @@ class Run:
 
     def over_time(self) -> None:
         """Throw a method that is over the run's time out of the calling thread; for a signal handler."""
-        if self._dispatcher is not None and self._dispatcher.home.current is not None:
+        if self._dispatcher is not None and self._dispatcher.current is not None:
             self._stop_reason = self._stop_reason or "timeout"
             raise NodeStopped("the run is over its time")
 
     def throw_over_time(self, thread: threading.Thread) -> None:
         """The same from another thread; it arrives when `thread` next runs Python code."""
-        if self._dispatcher is not None and self._dispatcher.home.current is not None:
+        if self._dispatcher is not None and self._dispatcher.current is not None:
             self._stop_reason = self._stop_reason or "timeout"
-            _throw_into(thread)
+            throw_into(thread)
 
     # The run itself, on its own thread
 
@@ -441,12 +441,6 @@ def _leaf(error: BaseException | None) -> BaseException | None:
         inner = [e for e in error.exceptions if not isinstance(e, asyncio.CancelledError)]
         error = (inner or error.exceptions)[0]
     return error
-
-
-def _throw_into(thread: threading.Thread) -> None:
-    """Send NodeStopped to a thread; it arrives when the thread next runs Python code."""
-    if thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(NodeStopped))
 
 
 def _stall_text(waits: list[tuple[str, str]]) -> str:

@@ -56,7 +56,7 @@ def alarm(run: Run) -> AbstractContextManager[None]:
         return nullcontext()
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
         return _signalled(run)
-    return _timed(run, threading.current_thread())
+    return _timed(run, threading.current_thread(), after=0.05)
 
 
 @contextmanager
@@ -66,15 +66,18 @@ def _signalled(run: Run) -> Iterator[None]:
         # Once more every so often: user code may have swallowed the first.
         before = signal.setitimer(signal.ITIMER_REAL, max(0.001, run.deadline + 0.05 - perf_counter()), 0.2)
         try:
-            yield
+            # User code may have set an alarm of its own, and this process has one.
+            with _timed(run, threading.current_thread(), after=2 * GRACE):
+                yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, *before)
 
 
 @contextmanager
-def _timed(run: Run, thread: threading.Thread) -> Iterator[None]:
+def _timed(run: Run, thread: threading.Thread, *, after: float) -> Iterator[None]:
     assert run.deadline is not None
-    timer = threading.Timer(run.deadline + 0.05 - perf_counter(), run.throw_over_time, (thread,))
+    timer = threading.Timer(run.deadline + after - perf_counter(), run.throw_over_time, (thread,))
+    timer.name = "star-timer"
     timer.daemon = True
     timer.start()
     try:

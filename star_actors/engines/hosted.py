@@ -30,7 +30,7 @@ class HostedSeat(Seat):
         context = contextvars.copy_context()
         super().__init__(settle.position, settle.node_id, settle.role, cls, {}, None, context, seed)
         self.secretive = settle.secretive
-        self.luggage: Parcel | None = settle.luggage
+        self.luggage = settle.luggage
         self.hold = hold
         self.begin_keeping: Callable[[], None] | None = None
         self.keep: Callable[[], State] | None = None
@@ -38,10 +38,9 @@ class HostedSeat(Seat):
 
     def open_luggage(self) -> None:
         """Take the node's data and keyword arguments out."""
-        luggage, self.luggage = self.luggage, None
-        assert luggage is not None
+        luggage, self.luggage = self.luggage, []
         try:
-            self.data, self.kwargs = luggage.take(only=True)
+            self.data, self.kwargs = (parcel.take(only=True) for parcel in luggage)
         except Uncopyable as error:
             raise ConfigurationError(
                 f"the data or keyword arguments of {self.node_id} were sent to its process and cannot be unpickled "

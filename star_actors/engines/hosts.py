@@ -8,6 +8,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..checks import plan_of
@@ -140,7 +141,7 @@ class Hosts(ABC):
             seed=config.seed,
             max_threads=config.engine.max_threads,  # type: ignore[union-attr]  # the engines with hosts have it
             cores=remote.cores,
-            storage_dir=None if storage is None else str(storage),
+            storage_dir=None if storage is None else str(Path(storage).absolute()),
             keeps_state=self.keeping is not None,
             checks=plan_of(config),
         )
@@ -158,14 +159,14 @@ class Hosts(ABC):
         config = self.config
         node = config.nodes[seat.position]
         assert node.split is not None
-        data, kwargs = config.data_splits[node.split], dict(config.analyzer_kwargs)
-        try:
-            pickled = self.script.luggage((data, kwargs), what="")
-        except ConfigurationError:
-            self.script.luggage(data, what=f"data_splits[{node.split}]")
-            self.script.luggage(kwargs, what="analyzer_kwargs")
-            raise
-        luggage = parcel_of(*pickled, self.hold_once, "tuple")
+        # One by one, as they are copied within one process: what they share is not shared any more.
+        luggage = [
+            parcel_of(*self.script.luggage(value, what=what), self.hold_once, type(value).__name__)
+            for what, value in (
+                (f"data_splits[{node.split}]", config.data_splits[node.split]),
+                ("analyzer_kwargs", dict(config.analyzer_kwargs)),
+            )
+        ]
         remote.outbox.add(Settle(seat.position, seat.node_id, seat.role, seat.secretive, luggage, state))
         remote.outbox.flush()
 

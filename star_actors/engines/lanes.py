@@ -7,13 +7,17 @@ switch at all unless it waits, and a thousand waiting nodes need one thread.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from time import perf_counter
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from greenlet import getcurrent, greenlet
 
@@ -23,7 +27,7 @@ from ..secrecy import without_text
 if TYPE_CHECKING:
     from .seats import Seat
 
-__all__ = ["METHODS", "Call", "CallKind", "Failure", "Lane", "WorkerLane", "current_lane", "failure_of"]
+__all__ = ["METHODS", "Call", "CallKind", "Failure", "Lane", "WorkerLane", "current_lane", "failure_of", "throw_into"]
 
 CallKind = Literal["construct", "analyze", "aggregate", "converge", "release"]
 
@@ -69,9 +73,42 @@ class Call:
             self.value = seat.context.run(self.function, self.round, self.argument)
         except BaseException as error:  # a node's failure ends the run, never the thread that it happened on
             self.error = error
+        if self is _forked:
+            _leave(self.error)
         ended = perf_counter()
         seat.seconds = ended - started - seat.waited
         return ended
+
+
+_forked: Call | None = None
+"""In a child that user code has forked: the call that it came out of, which goes on in the parent only."""
+
+
+def _forked_here() -> None:
+    global _forked
+    lane: Lane | None = getattr(_thread, "lane", None)
+    _forked = lane.current if lane is not None else None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked_here)
+
+
+def _leave(error: BaseException | None) -> NoReturn:
+    """End a child at the end of the method that forked it, as its script would end."""
+    code: Any = 0
+    if isinstance(error, SystemExit):
+        code = error.code
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code or 0)
 
 
 class Failure(Exception):
@@ -89,6 +126,12 @@ METHODS: dict[CallKind, str] = {
     "converge": "has_converged",
     "release": "release",
 }
+
+
+def throw_into(thread: threading.Thread) -> None:
+    """Send NodeStopped to a thread; it arrives when the thread next runs Python code."""
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(NodeStopped))
 
 
 def failure_of(call: Call) -> BaseException:
@@ -229,9 +272,16 @@ class Lane:
 class WorkerLane(Lane):
     """A lane on a daemon thread of its own, which a method that never returns cannot make anybody wait for."""
 
-    def __init__(self, work: Callable[[Lane], None], name: str, has_more: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        work: Callable[[Lane], None],
+        name: str,
+        has_more: Callable[[], bool],
+        failed: Callable[[BaseException], None],
+    ) -> None:
         super().__init__(work)
         self._has_more = has_more
+        self._failed = failed
         self._bell: SimpleQueue[None] = SimpleQueue()
         self.load = 0.0
         self.thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -248,13 +298,18 @@ class WorkerLane(Lane):
         self._bell.put(None)
 
     def _main(self) -> None:
-        while not self.closed:
-            self.turn()
-            # Idle first, then look again: whoever added work in between either saw `idle` or is seen here.
-            self.idle = True
-            if self.calls or self.resumed or self.closed or self._has_more():
+        try:
+            while not self.closed:
+                self.turn()
+                # Idle first, then look again: whoever added work in between either saw `idle` or is seen here.
+                self.idle = True
+                if self.calls or self.resumed or self.closed or self._has_more():
+                    self.idle = False
+                    continue
+                self._bell.get()
                 self.idle = False
-                continue
-            self._bell.get()
-            self.idle = False
-        self.close()
+        except BaseException as error:  # thrown in between two calls; nobody would notice, and wait for ever
+            if not self.closed:
+                self._failed(RuntimeError(f"a thread of the run was ended from outside by {type(error).__name__}"))
+        finally:
+            self.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,15 @@ class LocalEngine:
     def __init__(self, options: Serial | Auto | Threads, *, ordered: bool, cores: int | None = None) -> None:
         self._options = Serial() if ordered else options
         self._cores = cores
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._failed: Callable[[BaseException], None]
         self._pool: Pool | None = None
         self._watch: Watch | None = None
 
     def attach(self, dispatcher: Dispatcher) -> None:
         """Take over a dispatcher's calls; on the thread that it will run on."""
+        self._failed = dispatcher.fail
         if isinstance(self._options, Serial):
             return
         spread = isinstance(self._options, Threads)
@@ -40,6 +45,7 @@ class LocalEngine:
             home=None if spread else dispatcher.home,
             done=dispatcher.done,
             moved=moved,
+            failed=dispatcher.fail,
         )
         if self._cores is not None:
             pool.cores = self._cores
@@ -63,9 +69,12 @@ class LocalEngine:
 
     def at(self, deadline: float, callback: Callable[[], Any]) -> None:
         """Call back once `perf_counter()` has passed `deadline`, whatever the other threads do."""
-        if self._watch is None:
-            self._watch = Watch(None)
-        self._watch.at(deadline, callback)
+        with self._lock:
+            if self._stopped:
+                return
+            if self._watch is None:
+                self._watch = Watch(None, self._failed)
+            self._watch.at(deadline, callback)
 
     @property
     def capped(self) -> bool:
@@ -80,6 +89,8 @@ class LocalEngine:
 
     def stop(self, patience: float) -> list[Call]:
         """End every thread, waiting up to `patience` seconds; the calls that would not end."""
+        with self._lock:
+            self._stopped = True
         if self._pool is not None:
             return [call for call in map(_current, self._pool.stop(patience)) if call is not None]
         if self._watch is not None:

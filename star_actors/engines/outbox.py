@@ -24,6 +24,12 @@ class Outbox:
         self._messages.append(message)
         return len(self._messages) == 1
 
+    def forget(self) -> None:
+        """In a forked child: what waits here is the parent's to deliver, and nothing more is."""
+        self._messages.clear()
+        self._deliver = lambda batch: None
+        self._delivering = threading.Lock()
+
     def flush(self) -> None:
         """Deliver all messages."""
         while self._messages:

@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from .lanes import Call, CallKind, Lane, WorkerLane
+from .lanes import Call, CallKind, Lane, WorkerLane, throw_into
 
 __all__ = ["Pool", "Watch"]
 
@@ -32,7 +32,8 @@ GROWTH = 7
 
 class Pool:
     """Places calls on lanes. `home` is stepped by the dispatcher; `done` is called, on any thread, for each call that
-    a worker lane has finished, `moved` before a node that was at home begins on another lane."""
+    a worker lane has finished, `moved` before a node that was at home begins on another lane, `failed` with what has
+    ended a thread of ours from outside."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Pool:
         home: Lane | None,
         done: Callable[[Call], None],
         moved: Callable[[], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self.max_threads = max_threads
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -51,12 +53,13 @@ class Pool:
         self.capped = False
         self._done = done
         self._moved = moved
+        self._failed = failed
         self._unplaced: deque[Call] = deque()
         self._slow_calls: dict[tuple[type, CallKind], int] = {}
         self._lock = threading.Lock()
         self._home_held = False
         self._closed = False
-        self.watch = Watch(self)
+        self.watch = Watch(self, failed)
 
     def submit(self, call: Call) -> None:
         """Place one call: with its node's own lane, at home, or with the next worker that is free."""
@@ -84,7 +87,7 @@ class Pool:
         lane.submit(call)
 
     def _start_lane(self) -> WorkerLane:
-        return WorkerLane(self._work, f"star-worker-{len(self.lanes)}", self._has_more)
+        return WorkerLane(self._work, f"star-worker-{len(self.lanes)}", self._has_more, self._failed)
 
     def measured(self, call: Call) -> None:
         """Note how long a call took. Its method is slow after two slow calls on end, so that a cold first one
@@ -128,7 +131,13 @@ class Pool:
                 if len(self.lanes) >= self.max_threads:
                     self.capped = True
                     return
-                self.lanes.append(self._start_lane())
+                try:
+                    self.lanes.append(self._start_lane())
+                except RuntimeError:  # the system allows no more threads
+                    self.capped = True
+                    if not self.lanes and self.home is None:
+                        raise
+                    return
 
     def hold_home(self, held: bool) -> None:
         """Open the home lane's queue to the workers, or close it again."""
@@ -144,7 +153,13 @@ class Pool:
         deadline = perf_counter() + patience
         for lane in self.lanes:
             lane.thread.join(max(0.0, deadline - perf_counter()))
-        return [lane for lane in self.lanes if lane.thread.is_alive()]
+        left = [lane for lane in self.lanes if lane.thread.is_alive()]
+        for lane in left:
+            throw_into(lane.thread)
+        deadline = perf_counter() + STILL
+        for lane in left:
+            lane.thread.join(max(0.0, deadline - perf_counter()))
+        return [lane for lane in left if lane.thread.is_alive()]
 
     def _has_more(self) -> bool:
         return self.waiting > 0
@@ -188,8 +203,9 @@ class Watch:
     """A thread that looks on: timers for waits, and calls that hold up a lane. It runs no user code, and sleeps while
     there is nothing to see."""
 
-    def __init__(self, pool: Pool | None) -> None:
+    def __init__(self, pool: Pool | None, failed: Callable[[BaseException], None]) -> None:
         self._pool = pool
+        self._failed = failed
         self._timers: list[tuple[float, int, Callable[[], Any]]] = []
         self._count = 0
         self._lock = threading.Lock()
@@ -234,6 +250,12 @@ class Watch:
             os.close(schedule)
 
     def _main(self) -> None:
+        try:
+            self._look_on()
+        except BaseException as error:  # nobody would notice, and timers would never come
+            self._failed(error)
+
+    def _look_on(self) -> None:
         looked = perf_counter()
         self._used()
         self._starved()

@@ -181,13 +181,16 @@ class Seat:
         return Contribution(self.node_id, self.round, *moved(held))
 
     async def _contribution_async(self, body: Any) -> Any:
+        self._sow()  # again: since it was made, others may have drawn
         return self._contribution([await body])
 
     async def _guard_async(self, body: Any) -> Any:
         assert self.guard is not None and self.round is not None
+        self._sow()
         return self.guard(self.round, await body)
 
     async def _converge_async(self, body: Any, result: Any) -> bool:
+        self._sow()
         verdict = await body
         self.node.latest_result = result
         return self._truth(verdict)

@@ -63,7 +63,7 @@ class Settle(msgspec.Struct, frozen=True, tag=True):
     node_id: str
     role: Literal["default", "aggregator"]
     secretive: bool
-    luggage: Parcel
+    luggage: list[Parcel]
     state: Any = None
 
 

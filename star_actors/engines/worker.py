@@ -45,6 +45,7 @@ def main(fd: int) -> None:
         channel.send([Unready(f"the classes cannot be opened there: {type(error).__name__}: {error}")])
         return
     sys.stdout, sys.stderr = _printing("stdout", host.outbox), _printing("stderr", host.outbox)
+    os.register_at_fork(after_in_child=lambda: _let_go(channel, host.outbox))
     reader = threading.Thread(target=_read, args=(channel, host), name="star-reader", daemon=True)
 
     def begin() -> None:
@@ -54,6 +55,15 @@ def main(fd: int) -> None:
     asyncio.run(host.run(ready=begin))
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+def _let_go(channel: Channel, outbox: Outbox) -> None:
+    """In a child that user code has forked: the way to the run is the parent's, and what is printed goes to the
+    terminal."""
+    outbox.forget()
+    channel.socket.close()
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        setattr(sys, name, os.fdopen(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False))
 
 
 class _Delivery:

@@ -66,12 +66,14 @@ def build_pipeline(
     announce: Callable[[str], None] | None = None,
     warn: Callable[[str], None] | None = None,
     privacy_stage: Stage | None = None,
+    folder: Path | None = None,
 ) -> list[Stage]:
     """The stages of a release, in order; the arguments have passed `check_output_type` and `check_paths`.
 
     `announce` takes what is said of each result, last of all (None: nothing is said); `warn` takes warnings, which
     never hold a value. `privacy_stage` replaces `draft.value` (or `draft.items`, element by element) by what may be
-    released, or raises PrivacyError; any other exception out of it becomes one, without its text.
+    released, or raises PrivacyError; any other exception out of it becomes one, without its text. `folder` is what
+    relative paths start from (None: where the process is now).
     """
     stages: list[Stage] = []
     if multiple_results:
@@ -80,7 +82,7 @@ def build_pipeline(
         stages.append(_FailClosed(privacy_stage))
     stages.append(_release)
     stages.append(_Encode(output_type))
-    stages.append(_Deliver(paths, announce))
+    stages.append(_Deliver(paths, announce, folder))
     return stages
 
 
@@ -174,11 +176,12 @@ class _Deliver:
         self,
         paths: str | PathLike[str] | Sequence[str | PathLike[str]] | None,
         announce: Callable[[str], None] | None,
+        folder: Path | None,
     ) -> None:
         self._paths = paths
         self._announce = announce
-        # User code may change the working directory; a relative path means the one that the call was made in.
-        self._folder = Path() if paths is None else Path.cwd()
+        # Encoding runs user code, which may change the working directory.
+        self._folder = folder or (Path() if paths is None else Path.cwd())
 
     def __call__(self, draft: Draft) -> None:
         if self._paths is not None:

@@ -35,7 +35,8 @@ class LocalStore:
     @classmethod
     def of(cls, storage_dir: str | os.PathLike[str] | None, node_id: str) -> LocalStore:
         """The store of one node; None: for the run only."""
-        return cls(None if storage_dir is None else Path(storage_dir) / node_id)
+        # Absolute, since user code may change the working directory.
+        return cls(None if storage_dir is None else Path(storage_dir).absolute() / node_id)
 
     def save(self, data: Any, tag: str | None) -> str:
         """Keep a copy; gives its id. Raises what pickle raises."""
