@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from time import perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,8 @@ class Dispatcher:
         self._actors: set[Actor] = set()
         self._ready: deque[Actor] = deque()
         self._returned: deque[Call] = deque()
-        self._starting: list[Call] = []
+        self._made: deque[Call] = deque()
+        self._starting: set[Call] = set()
         self._failure: BaseException | None = None
         self._until = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,7 +98,9 @@ class Dispatcher:
     def done(self, call: Call) -> None:
         """Take back a call that was performed elsewhere; from any thread."""
         self._returned.append(call)
-        if self.home.idle:
+        if self.home.closed:
+            self._drop(self._returned)
+        elif self.home.idle:
             self._wake()
 
     def fail(self, error: BaseException) -> None:
@@ -144,9 +148,8 @@ class Dispatcher:
                     self._turn()
                     if self._failure is not None:
                         raise self._failure
-                    for call in self._starting:
-                        tasks.start_soon(self._finish_async, call)
-                    self._starting.clear()
+                    while self._made:
+                        tasks.start_soon(self._finish_async, self._made.popleft())
                     await self._rest()
         finally:
             self._hidden(self._close)
@@ -258,11 +261,13 @@ class Dispatcher:
             actor.waits_for = request
 
     def _begin_async(self, call: Call) -> None:
-        self._starting.append(call)
+        self._made.append(call)
+        self._starting.add(call)
 
     async def _finish_async(self, call: Call) -> None:
         """Finish a call to an `async def` method, in the node's own context, beside everything else."""
         assert self._loop is not None
+        self._starting.discard(call)
         started = perf_counter()
         task = self._loop.create_task(self._settle(call), context=call.seat.context)
         self.async_calls[task] = call
@@ -301,9 +306,18 @@ class Dispatcher:
         self.home.close()
         for actor in self._actors:
             actor.body.close()
-        for call in (*self._starting, *self._returned, *self.home.calls):
-            if type(call.value) is CoroutineType:
-                _discard(call.value)
+        for calls in (deque(self._starting), self._returned, self.home.calls):
+            self._drop(calls)
+
+    @staticmethod
+    def _drop(calls: deque[Call]) -> None:
+        """Close the coroutines of calls that nobody will finish; from any thread."""
+        while calls:
+            with suppress(IndexError):  # another thread was faster
+                call = calls.popleft()
+                if type(call.value) is CoroutineType:
+                    _discard(call.value)
+                    call.value = None
 
 
 def _discard(coroutine: CoroutineType[Any, Any, Any]) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from star_actors.config import configure
 from star_actors.display.lines import LineProgress
-from star_actors.display.progress import live_display, shown
+from star_actors.display.progress import PATIENCE, live_display, shown
 from star_actors.display.sampling import Sampler, bars, span
 from star_actors.display.terminal import TerminalProgress
 from star_actors.messages import Contribution
@@ -397,6 +397,8 @@ def test_a_display_is_driven_from_a_thread_where_nobody_else_waits() -> None:
 PROGRAM = """
 import sys, time
 from star_actors import StarAggregator, StarAnalyzer, StarModelTester
+from star_actors.display import progress
+progress.PATIENCE = LONG
 class Slow(StarAnalyzer):
     def analysis_method(self, data, last):
         time.sleep(PAUSE)
@@ -416,9 +418,12 @@ print("rich" in sys.modules)
 """
 
 
-def on_a_terminal(pause: float, fails: int = -1, options: str = "", interrupt: str = "") -> tuple[int, str, list[str]]:
+def on_a_terminal(
+    pause: float, fails: int = -1, options: str = "", interrupt: str = "", patience: float = PATIENCE
+) -> tuple[int, str, list[str]]:
     """Run the program on a terminal of its own; its exit code, what it wrote, and the lines that are left to see."""
     code = PROGRAM.replace("PAUSE", str(pause)).replace("FAILS", str(fails)).replace("OPTIONS", options)
+    code = code.replace("LONG", str(patience))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 200, 100, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("CI", "NO_COLOR", "COLUMNS", "LINES")}
@@ -454,6 +459,15 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
+def test_rich_leaves_the_global_generator_as_it_was() -> None:
+    code = (
+        "import random, sys; from star_actors.display.terminal import load_rich; random.seed(1);"
+        "before = random.getstate(); load_rich(); print('rich.style' in sys.modules, random.getstate() == before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
+
+
 class TestRuns:
     def test_a_run_draws_below_its_logs_and_ends_with_its_result(self) -> None:
         returned, written, lines = on_a_terminal(0.1)
@@ -472,7 +486,7 @@ class TestRuns:
         assert [line for line in shown_lines[:-1] if not line.startswith("13 rounds in ")] == quiet[:-1]
 
     def test_a_short_run_draws_nothing_and_loads_nothing_for_it(self) -> None:
-        returned, written, lines = on_a_terminal(0.0)
+        returned, written, lines = on_a_terminal(0.0, patience=100.0)
         assert returned == 0
         assert "\x1b[J" not in written
         assert lines[-1] == "False"

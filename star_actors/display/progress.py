@@ -55,8 +55,10 @@ def live_display(config: RunConfig, record: Record, *, default: bool | None = No
 
         return NotebookProgress(sampler, stream)
     if on_terminal:
-        from .terminal import TerminalProgress
+        from .terminal import TerminalProgress, load_rich
 
+        if config.seed is not None:  # before any node draws; else it is loaded once something is shown
+            load_rich()
         return TerminalProgress(sampler, stream)
     from .lines import LineProgress
 

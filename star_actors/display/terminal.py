@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 from collections.abc import Iterable
@@ -13,13 +14,28 @@ from .formats import amount
 from .progress import PATIENCE
 from .sampling import Sample, Sampler, bars, span
 
-__all__ = ["TerminalProgress"]
+__all__ = ["TerminalProgress", "load_rich"]
 
 _UNICODE, _ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*#"
 _ACCENT, _QUIET = "cyan", "dim"
 _WIDEST = 60
 # A display has the terminal to itself: of runs on several threads the first that draws is shown.
 _TERMINAL = threading.Lock()
+
+
+def load_rich() -> None:
+    """Load rich, which draws a number of the global generator as it is loaded, and put the generator back: what the
+    analysis draws is not to depend on who looks on."""
+    if "rich.style" in sys.modules:
+        return
+    twin = random.Random()
+    before = random.getstate()
+    twin.setstate(before)
+    import rich.style  # noqa: F401
+
+    twin.getrandbits(24)
+    if random.getstate() == twin.getstate():  # nobody else has drawn meanwhile
+        random.setstate(before)
 
 
 class TerminalProgress:
@@ -74,6 +90,7 @@ class TerminalProgress:
             return True
 
     def _put_up(self) -> bool:
+        load_rich()
         from rich.console import Console
 
         self._console = Console(file=self._terminal, highlight=False)
