@@ -466,7 +466,7 @@ def test_a_worker_thread_that_is_ended_from_outside_ends_the_run() -> None:
     def work(lane: Any) -> None:
         turned.set()
 
-    lane = WorkerLane(work, "star-test", lambda: False, failed.append)
+    lane = WorkerLane(work, "star-test", lambda lane: False, failed.append)
     assert turned.wait(20)
 
     def bad(lane: Any) -> None:

@@ -270,20 +270,21 @@ class Lane:
 
 
 class WorkerLane(Lane):
-    """A lane on a daemon thread of its own, which a method that never returns cannot make anybody wait for."""
+    """A lane on a daemon thread of its own, which a method that never returns cannot make anybody wait for. `seats` are
+    those that it has taken."""
 
     def __init__(
         self,
         work: Callable[[Lane], None],
         name: str,
-        has_more: Callable[[], bool],
+        has_more: Callable[[WorkerLane], bool],
         failed: Callable[[BaseException], None],
     ) -> None:
         super().__init__(work)
         self._has_more = has_more
         self._failed = failed
         self._bell: SimpleQueue[None] = SimpleQueue()
-        self.load = 0.0
+        self.seats: list[Seat] = []
         self.thread = threading.Thread(target=self._main, name=name, daemon=True)
         self.thread.start()
 
@@ -303,7 +304,7 @@ class WorkerLane(Lane):
                 self.turn()
                 # Idle first, then look again: whoever added work in between either saw `idle` or is seen here.
                 self.idle = True
-                if self.calls or self.resumed or self.closed or self._has_more():
+                if self.calls or self.resumed or self.closed or self._has_more(self):
                     self.idle = False
                     continue
                 self._bell.get()

@@ -2,8 +2,8 @@
 
 Every call goes to the home lane until its method has been measured slow. A watch looks on from a thread of its own:
 where the home lane is held up by one call, worker lanes take the calls that wait behind it. A node that a worker has
-taken stays with that worker. Lanes that compute are as many as there are cores; lanes that are blocked do not count,
-so that fifty sleeping nodes sleep side by side.
+taken stays with that worker, so it is left to the one that has least to do. Lanes that compute are as many as there are
+cores; lanes that are blocked do not count, so that fifty sleeping nodes sleep side by side.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .lanes import Call, CallKind, Lane, WorkerLane, throw_into
+
+if TYPE_CHECKING:
+    from .seats import Seat
 
 __all__ = ["Pool", "Watch"]
 
@@ -28,6 +31,8 @@ TICK = 0.002
 STILL = 0.02
 """Seconds without any processor time after which a lane counts as blocked, even where others compute."""
 GROWTH = 7
+BALANCED = 256
+"""Up to so many slow nodes are left to the lane that has least to do; of more, first come is as good."""
 
 
 class Pool:
@@ -56,6 +61,7 @@ class Pool:
         self._failed = failed
         self._unplaced: deque[Call] = deque()
         self._slow_calls: dict[tuple[type, CallKind], int] = {}
+        self._costs: dict[Seat, float] = {}
         self._lock = threading.Lock()
         self._home_held = False
         self._closed = False
@@ -92,11 +98,15 @@ class Pool:
     def measured(self, call: Call) -> None:
         """Note how long a call took. Its method is slow after two slow calls on end, so that a cold first one
         (imports, caches) does not count; and fast again after one fast call."""
-        if call.seat.seconds > SLOW:
-            key = (call.seat.cls, call.kind)
+        seat = call.seat
+        if seat.seconds > SLOW:
+            key = (seat.cls, call.kind)
             self._slow_calls[key] = self._slow_calls.get(key, 0) + 1
+            cost = self._costs.get(seat)
+            if cost is None or seat.seconds < cost:  # the least: what is more is the machine's doing
+                self._costs[seat] = seat.seconds
         elif self._slow_calls:
-            self._slow_calls.pop((call.seat.cls, call.kind), None)
+            self._slow_calls.pop((seat.cls, call.kind), None)
 
     @property
     def has_slow_calls(self) -> bool:
@@ -119,7 +129,7 @@ class Pool:
         for lane in self.lanes:
             if wanted <= 0:
                 return
-            if lane.idle:
+            if lane.idle and self._has_more(lane):
                 lane.ring()
                 wanted -= 1
         with self._lock:
@@ -161,8 +171,39 @@ class Pool:
             lane.thread.join(max(0.0, deadline - perf_counter()))
         return [lane for lane in left if lane.thread.is_alive()]
 
-    def _has_more(self) -> bool:
-        return self.waiting > 0
+    def _has_more(self, lane: WorkerLane) -> bool:
+        call = self._next()
+        return call is not None and not self._leaves(lane, call)
+
+    def _next(self) -> Call | None:
+        """The call that a worker would take next."""
+        try:
+            if self._unplaced:
+                return self._unplaced[0]
+            if self._home_held and self.home is not None:
+                return self.home.calls[0]
+        except IndexError:  # a worker was faster
+            pass
+        return None
+
+    def _leaves(self, lane: WorkerLane, call: Call) -> bool:
+        """Whether a lane leaves a node to another that has less to do, and will be free soon."""
+        costs = self._costs
+        if call.seat not in costs or len(costs) > BALANCED:
+            return False
+        # Nodes that take about as long count alike: what differs is mostly the machine's doing.
+        unit = min([*costs.values()])
+
+        def weight(seat: Seat) -> float:
+            cost = costs.get(seat, unit)
+            return 1.0 if cost < 2 * unit else cost / unit
+
+        most = sum(map(weight, lane.seats)) - 0.5 * weight(call.seat)
+        soon = perf_counter() - 2 * costs[call.seat]
+        return any(
+            sum(map(weight, other.seats)) < most and (other.current is None or other.started > soon)
+            for other in self.lanes
+        )
 
     def _work(self, lane: Lane) -> None:
         """What a worker lane does: its own nodes' calls first, then whatever nobody has taken."""
@@ -181,6 +222,8 @@ class Pool:
     def _take(self, lane: WorkerLane) -> Call | None:
         if lane.calls:
             return lane.calls.popleft()
+        if not self._has_more(lane):
+            return None
         try:
             if self._unplaced:
                 call = self._unplaced.popleft()
@@ -193,6 +236,7 @@ class Pool:
         if call.seat.lane is None:
             self._moved()
             call.seat.move_to(lane, call.round)
+            lane.seats.append(call.seat)
         elif call.seat.lane is not lane:
             call.seat.lane.submit(call)
             return None
@@ -298,7 +342,7 @@ class Watch:
             if clock - last > 0.0001:
                 still_since = now
             self._clocks[lane] = (clock, still_since)
-            blocked += now - still_since > STILL
+            blocked += now - still_since > STILL and not self._wants_to_run(lane)
         # Only one that was looked at: home may have begun since.
         self._held = home is not None and home in running and self._is_held(home, clocks, window, starved)
         pool.hold_home(self._held)
