@@ -325,6 +325,17 @@ class Run:
             node.ran_on = "worker thread"
             node.moved = seat.moved_in
         node.progress = seat.flame.get_progress()
+        if (
+            seat.role == "aggregator"
+            and node.has_data
+            and self.record.finished_rounds
+            and not seat.flame._asked_for_data
+        ):
+            self.record.warn(
+                f"{seat.node_id} is the aggregator and has a data split, which nothing has analysed: get it there with "
+                "self.flame.get_s3_data() or get_fhir_data(), or leave node_roles out, so that every split has an "
+                "analyzer"
+            )
         if engine.capped:
             self.record.warn(
                 "more nodes were slow at once than max_threads allows: they took turns; Auto(max_threads=...) raises it"
@@ -405,6 +416,8 @@ def _run_to_end(loop: asyncio.AbstractEventLoop, main: Any) -> BaseException | N
                 escaped = escaped or error
                 task.cancel()
     left = _clear(loop)
+    if escaped is None and task.cancelled():
+        return StarError("user code cancelled the run's own task: cancel only what the analysis has started itself")
     own = None if task.cancelled() else task.exception()
     if own is not None and escaped is None:
         return own

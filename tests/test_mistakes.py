@@ -188,3 +188,14 @@ async def test_an_awaited_tester_says_nothing_of_that(recwarn: pytest.WarningsRe
 def test_a_base_class_is_no_analysis() -> None:
     assert "has no analysis_method" in refused(StarAnalyzer)
     assert "has no aggregation_method" in refused(hub=StarAggregator)
+
+
+def test_a_split_that_nothing_analyses_is_noticed() -> None:
+    report = report_of([*SPLITS, [9.0]], LocalMean, Average, node_roles=["default", "default", "aggregator"])
+    assert any(text.startswith("node_2 is the aggregator and has a data split, which") for text in report.warnings)
+
+
+def test_a_split_that_the_aggregator_asks_for_is_none() -> None:
+    hub = aggregator(aggregation_method=lambda self, results: sum(results) + sum(self.flame.get_s3_data()))
+    report = report_of([*SPLITS, [9.0]], LocalMean, hub, node_roles=["default", "default", "aggregator"])
+    assert not any("is the aggregator and has a data split" in text for text in report.warnings)

@@ -106,6 +106,19 @@ def test_tasks_that_are_left_over_are_cancelled(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", HERE)
+def test_a_method_that_cancels_every_task_ends_the_run_with_an_error(engine: str) -> None:
+    async def analyze(self: Any, data: Any, last: Any) -> Any:
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.sleep(0)
+
+    with pytest.raises(StarError) as caught:
+        report_of([1, 2], analyzer(analyze), SUM, engine=engine)
+    assert caught.value.report is not None
+    assert caught.value.report.stop_reason == "failed"
+
+
+@pytest.mark.parametrize("engine", HERE)
 def test_coroutines_of_a_run_that_fails_are_closed(engine: str) -> None:
     def analyze(self: Any, data: Any, last: Any) -> Any:
         async def answers() -> int:

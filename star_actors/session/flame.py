@@ -379,6 +379,10 @@ class FlameSession:
 
     # Data sources
 
+    @property
+    def _asked_for_data(self) -> bool:
+        return self._sources.asked
+
     def get_data_sources(self) -> list[dict[str, Any]]:
         """One dict per data source of this node."""
         return self._sources.describe()

@@ -18,11 +18,12 @@ __all__ = ["Sources"]
 
 class Sources:
     """FLAME gives a node one dict per source: {name: bytes} from S3, {query: bundle} from FHIR. A split of that shape
-    answers like those; any other is handed over as it is."""
+    answers like those; any other is handed over as it is. `asked` says that user code has asked for data."""
 
     def __init__(self, seat: Seat, data_type: str) -> None:
         self._seat = seat
         self._data_type = data_type
+        self.asked = False
 
     def s3(self, keys: list[str] | None) -> Any:
         """Per source {name: bytes}, the names asked for, or all."""
@@ -46,6 +47,7 @@ class Sources:
             import httpx
         except ImportError as error:
             raise ImportError("get_data_client needs httpx: pip install 'star-actors[fhir]'") from error
+        self.asked = True
         ids = [source["id"] for source in self.describe()]
         if data_id not in ids:
             raise ValueError(f"data_id={data_id!r} is given, this node has {ids}")
@@ -77,6 +79,7 @@ class Sources:
         return held_pages(self._seat.data if self._shaped() else [])(url)
 
     def _select(self, kind: str, names: list[str] | None) -> Any:
+        self.asked = True
         if kind != self._data_type and not self._shaped():
             raise ValueError(f"the run was started with data_type={self._data_type!r}: this node has no {kind} data")
         if names is None:
