@@ -247,8 +247,10 @@ def test_every_round_of_a_converged_run_is_in_the_chart(page: Chrome, served: Se
     wait_until(page, state("ended"))
     report = served.ended.get(timeout=30)
     wait_until(page, drawn(len(report.rounds)))
-    points = page.execute_script("return document.querySelector('svg.values path').getAttribute('d').split('L').length")
-    assert points == len(report.rounds)
+    # The chart follows the table with the next frame.
+    points = "document.querySelector('svg.values path')?.getAttribute('d').split('L').length"
+    wait_until(page, f"{points} >= {len(report.rounds)}")
+    assert page.execute_script(f"return {points}") == len(report.rounds)
     assert f"age {report.result[1]:.3f}" in text(page, ".status")
 
 
