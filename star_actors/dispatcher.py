@@ -75,7 +75,7 @@ class Dispatcher:
         self._ready: deque[Actor] = deque()
         self._returned: deque[Call] = deque()
         self._made: deque[Call] = deque()
-        self._starting: set[Call] = set()
+        self._handed: set[Call] = set()
         self._failure: BaseException | None = None
         self._until = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -132,11 +132,12 @@ class Dispatcher:
     def async_tasks(self) -> Collection[asyncio.Task[None]] | None:
         """The tasks of the calls to `async def` methods; None where the loop has others, which may go on by themselves.
         On the loop's thread."""
-        if not self.async_calls and not self._starting:
+        if self._made or self._handed:
+            return None
+        if not self.async_calls:
             return ()
         # Each has one of ours beside it, and there is the dispatcher's own.
-        alone = len(asyncio.all_tasks(self._loop)) == 1 + 2 * len(self.async_calls)
-        return self.async_calls if alone and not self._starting else None
+        return self.async_calls if len(asyncio.all_tasks(self._loop)) == 1 + 2 * len(self.async_calls) else None
 
     async def run(self) -> None:
         """Step the actors until the last has returned. The first exception out of one of them ends all."""
@@ -149,7 +150,9 @@ class Dispatcher:
                     if self._failure is not None:
                         raise self._failure
                     while self._made:
-                        tasks.start_soon(self._finish_async, self._made.popleft())
+                        call = self._made.popleft()
+                        self._handed.add(call)
+                        tasks.start_soon(self._finish_async, call)
                     await self._rest()
         finally:
             self._hidden(self._close)
@@ -262,12 +265,11 @@ class Dispatcher:
 
     def _begin_async(self, call: Call) -> None:
         self._made.append(call)
-        self._starting.add(call)
 
     async def _finish_async(self, call: Call) -> None:
         """Finish a call to an `async def` method, in the node's own context, beside everything else."""
         assert self._loop is not None
-        self._starting.discard(call)
+        self._handed.discard(call)
         started = perf_counter()
         task = self._loop.create_task(self._settle(call), context=call.seat.context)
         self.async_calls[task] = call
@@ -306,7 +308,7 @@ class Dispatcher:
         self.home.close()
         for actor in self._actors:
             actor.body.close()
-        for calls in (deque(self._starting), self._returned, self.home.calls):
+        for calls in (self._made, deque(self._handed), self._returned, self.home.calls):
             self._drop(calls)
 
     @staticmethod
