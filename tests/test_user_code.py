@@ -14,7 +14,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def script(code: str, *arguments: str, cwd: Path | None = None) -> subprocess.Co
 @pytest.mark.parametrize("engine", HERE)
 def test_a_generator_that_ends_badly_does_not_hide_a_failure(engine: str) -> None:
     async def analyze(self: Any, data: Any, last: Any) -> Any:
-        async def generate() -> Any:
+        async def generate() -> AsyncIterator[int]:
             try:
                 yield 1
             finally:
