@@ -259,6 +259,7 @@ def test_the_chart_says_its_last_values_in_words(page: Chrome, served: Served) -
     wait_until(page, state("ended"))
     report = served.ended.get(timeout=30)
     wait_until(page, f"document.querySelector('#values-text').textContent.includes('age {report.result[1]:.3f}')")
+    assert f"age {report.result[1]:.3f}" in text(page, "#values-text")
 
 
 def test_leaving_the_page_stops_every_node(page: Chrome, served: Served) -> None:

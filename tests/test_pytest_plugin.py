@@ -152,6 +152,7 @@ def test_it(star):
 
 def test_a_wrong_argument_fails_the_test_with_its_text(pytester: pytest.Pytester) -> None:
     ran = session(pytester, "def test_it(star):\n    star([], Site, Mean)\n")
+    ran.assert_outcomes(failed=1)
     ran.stdout.fnmatch_lines(["E*ConfigurationError: data_splits is empty*"])
     ran.stdout.no_fnmatch_line("*star_actors/*.py:*")
 
@@ -227,6 +228,7 @@ def test_it(star_split):
 
 def test_a_seed_below_zero_is_refused(pytester: pytest.Pytester) -> None:
     ran = session(pytester, "def test_it(star_seed):\n    pass\n", "--star-seed", "-1")
+    ran.assert_outcomes(errors=1)
     ran.stdout.fnmatch_lines(["*--star-seed -1 is given, a whole number from 0 is wanted*"])
 
 
@@ -290,6 +292,7 @@ def test_a_result_may_be_off_by_as_much_as_the_test_allows(pytester: pytest.Pyte
 
 def test_a_node_that_fails_in_a_comparison_is_shown_by_its_own_lines(pytester: pytest.Pytester) -> None:
     ran = session(pytester, POOLED.format(splits="[[1], []]", more=""))
+    ran.assert_outcomes(failed=1)
     ran.stdout.fnmatch_lines([">*return sum(values) / len(values)", "E*NodeError: node_1*"])
     ran.stdout.no_fnmatch_line("*star_actors/*.py:*")
 

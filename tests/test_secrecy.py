@@ -120,7 +120,7 @@ def test_an_aggregate_that_cannot_be_copied_is_told_by_its_type() -> None:
     [
         "total = sum(results); time.sleep(0.2); return total",
         "total = sum(results); time.sleep(0.2); raise ValueError(f'bad {total}')",
-        "asyncio.create_task(bad(sum(results))); await asyncio.sleep(0.05); return sum(results)",
+        "asyncio.create_task(bad(sum(results))); await asyncio.sleep(0); await asyncio.sleep(0); return sum(results)",
     ],
     ids=["slow step", "slow failing step", "task that nobody awaits"],
 )

@@ -92,7 +92,7 @@ def test_tasks_that_are_left_over_are_cancelled(engine: str) -> None:
 
     async def waits() -> None:
         try:
-            await asyncio.sleep(100)
+            await asyncio.Event().wait()
         finally:
             ended.append(True)
 
@@ -192,10 +192,19 @@ def test_async_nodes_that_answer_in_time_are_not(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", HERE)
-def test_a_thread_of_the_users_own_may_still_send(engine: str) -> None:
+def test_a_thread_of_the_users_own_may_still_send(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+    may_go_on = others.OtherThreads.may_go_on
+
+    def asks(threads: others.OtherThreads, look_again: Any) -> bool:
+        asked.set()
+        return may_go_on(threads, look_again)
+
+    monkeypatch.setattr(others.OtherThreads, "may_go_on", asks)
+
     def analyze(self: Any, data: Any, last: Any) -> int:
         def later() -> None:
-            time.sleep(0.3)
+            assert asked.wait(20)  # everybody waits by now, and a verdict is due
             self.flame.send_message(["node_1"], "go", {})
 
         if self.id == "node_0":
