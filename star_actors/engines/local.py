@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..options import Auto, Serial, Threads
 from .lanes import Call, WorkerLane
-from .pool import SLOW, Pool, Watch
+from .pool import SLOW, Pool
+from .watch import Watch
 
 if TYPE_CHECKING:
     from ..dispatcher import Dispatcher
